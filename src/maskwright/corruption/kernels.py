@@ -1,0 +1,162 @@
+"""The fast primitives, compiled by numba. `reference.py` says the same slowly.
+
+All work on flat values and offsets and write into arrays that the caller made. The compiled code
+is cached on disk, beside this file or in numba's cache directory.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit, uint64
+
+from maskwright.randomness import GAMMA, MULTIPLIER_1, MULTIPLIER_2
+
+_GAMMA = np.uint64(GAMMA)
+_M1 = np.uint64(MULTIPLIER_1)
+_M2 = np.uint64(MULTIPLIER_2)
+_BLOCK = 256
+
+# Stands for "no token is protected" (numba wants an array of one type).
+NOTHING = np.empty(0, np.uint8)
+
+
+@njit(uint64(uint64, uint64), inline="always", cache=True)
+def draw(key, counter):
+    """`randomness.draw`."""
+    word = key + (counter + np.uint64(1)) * _GAMMA
+    word = (word ^ (word >> np.uint64(30))) * _M1
+    word = (word ^ (word >> np.uint64(27))) * _M2
+    return word ^ (word >> np.uint64(31))
+
+
+@njit(cache=True, nogil=True)
+def select_independent(values, offsets, keys, threshold, maskable, protected, out):
+    """Each maskable token where ``draw >> 11 < threshold``; returns how many.
+
+    Draws go a block at a time, which the compiler turns into vector instructions; only the hits
+    are looked up in ``maskable``.
+    """
+    count = 0
+    block = np.empty(_BLOCK, np.uint64)
+    guarded = len(protected) > 0
+    for row in range(len(offsets) - 1):
+        key, start, stop = keys[row], offsets[row], offsets[row + 1]
+        for first in range(start, stop, _BLOCK):
+            size = min(_BLOCK, stop - first)
+            base = np.uint64(first - start)
+            for i in range(size):
+                block[i] = draw(key, base + np.uint64(i)) >> np.uint64(11)
+            for i in range(size):
+                if block[i] < threshold:
+                    position = first + i
+                    if maskable[values[position]] and not (guarded and protected[position]):
+                        out[count] = position
+                        count += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def select_exact(values, offsets, keys, rounding, rate, at_least, maskable, protected, out):
+    """The ``k`` maskable tokens of each sample with the smallest draws; returns how many in all.
+
+    ``k = floor(rate * m + u)`` for ``m`` maskable tokens and one uniform ``u`` a sample, at least
+    ``min(at_least, m)``. Equal draws are taken from the left.
+    """
+    count = 0
+    guarded = len(protected) > 0
+    longest = 0
+    for row in range(len(offsets) - 1):
+        longest = max(longest, offsets[row + 1] - offsets[row])
+    draws = np.empty(longest, np.uint64)
+    places = np.empty(longest, np.int64)
+    for row in range(len(offsets) - 1):
+        start = offsets[row]
+        m = 0
+        for position in range(start, offsets[row + 1]):
+            if maskable[values[position]] and not (guarded and protected[position]):
+                draws[m] = draw(keys[row], np.uint64(position - start))
+                places[m] = position
+                m += 1
+        u = np.float64(draw(rounding[row], np.uint64(0)) >> np.uint64(11)) * 2.0**-53
+        k = min(m, max(int(np.floor(rate * m + u)), at_least))
+        if k == 0:
+            continue
+        last = np.partition(draws[:m], k - 1)[k - 1]
+        below = 0
+        for i in range(m):
+            below += draws[i] < last
+        ties = k - below
+        for i in range(m):
+            if draws[i] < last:
+                out[count] = places[i]
+                count += 1
+            elif draws[i] == last and ties > 0:
+                out[count] = places[i]
+                count += 1
+                ties -= 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def act(
+    values, offsets, positions, act_keys, replace_keys, codes, limits, mask_id, replacements,
+    actions, out,
+):  # fmt: skip
+    """Draws an act for each selected position, and what stands there then.
+
+    ``limits`` are the cumulated shares as thresholds; ``codes`` the `Action` of each (1 mask,
+    2 random, 3 keep). A random token is the high half of a 32 × 32 bit product, so that no
+    division is needed; its bias is below ``len(replacements) / 2**32``.
+    """
+    row = 0
+    many = np.uint64(len(replacements))
+    for i in range(len(positions)):
+        position = positions[i]
+        while offsets[row + 1] <= position:
+            row += 1
+        counter = np.uint64(position - offsets[row])
+        u = draw(act_keys[row], counter) >> np.uint64(11)
+        choice = 0
+        while choice < len(codes) - 1 and u >= limits[choice]:
+            choice += 1
+        code = codes[choice]
+        actions[i] = code
+        if code == 1:
+            out[i] = mask_id
+        elif code == 2:
+            u = draw(replace_keys[row], counter) >> np.uint64(32)
+            out[i] = replacements[np.int64((u * many) >> np.uint64(32))]
+        else:
+            out[i] = values[position]
+
+
+@njit(cache=True, nogil=True)
+def pad(values, offsets, left, fill, out, attended):
+    """Copies rows into ``out`` ``(B, S)``, ``fill`` elsewhere; ``attended`` is 1 at the copies."""
+    length = out.shape[1]
+    for row in range(len(offsets) - 1):
+        start = offsets[row]
+        size = offsets[row + 1] - start
+        first = length - size if left else 0
+        for i in range(first):
+            out[row, i] = fill
+            attended[row, i] = 0
+        for i in range(size):
+            out[row, first + i] = values[start + i]
+            attended[row, first + i] = 1
+        for i in range(first + size, length):
+            out[row, i] = fill
+            attended[row, i] = 0
+
+
+@njit(cache=True, nogil=True)
+def scatter(positions, values, offsets, left, out):
+    """Writes ``values`` at flat ``positions`` of the padded ``out`` ``(B, S)``."""
+    length = out.shape[1]
+    row = 0
+    for i in range(len(positions)):
+        position = positions[i]
+        while offsets[row + 1] <= position:
+            row += 1
+        first = length - (offsets[row + 1] - offsets[row]) if left else 0
+        out[row, first + position - offsets[row]] = values[i]

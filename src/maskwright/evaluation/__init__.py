@@ -1,0 +1,1 @@
+"""How good a model is, on masks that never change, and how sure that is."""

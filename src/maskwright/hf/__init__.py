@@ -1,0 +1,24 @@
+"""Hugging Face: a collator in place of theirs, and a Trainer that pays for predicted tokens."""
+
+from maskwright.errors import MissingExtra
+
+try:
+    import transformers  # noqa: F401
+except ImportError:
+    raise MissingExtra("transformers", "hf") from None
+
+from maskwright.hf.collator import MaskingCollator
+from maskwright.hf.head import predicted_only
+from maskwright.hf.samples import ClockedIndex, ClockedSampler, Sample, with_sample_ids
+from maskwright.hf.trainer import ClockCallback, MaskingTrainer
+
+__all__ = [
+    "ClockCallback",
+    "ClockedIndex",
+    "ClockedSampler",
+    "MaskingCollator",
+    "MaskingTrainer",
+    "Sample",
+    "predicted_only",
+    "with_sample_ids",
+]

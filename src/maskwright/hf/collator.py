@@ -1,0 +1,212 @@
+"""MaskingCollator: masks a batch and makes its tensors, in place of
+`transformers.DataCollatorForLanguageModeling`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import BatchEncoding
+
+from maskwright.batch import TokenBatch
+from maskwright.clock import Clock
+from maskwright.corruption.emit import mlm
+from maskwright.corruption.masking import Masking
+from maskwright.corruption.plan import MaskPlan
+from maskwright.corruption.recipes import roberta
+from maskwright.errors import BatchError, SampleIdError, unknown
+from maskwright.hf.samples import SAMPLE_ID, FetchedBatch, Sample, common_clock
+from maskwright.ragged import Ragged
+from maskwright.vocabulary import Vocabulary
+
+# Columns of a sample that the collator understands; each but the id is aligned with input_ids.
+COLUMNS = (
+    "input_ids",
+    "attention_mask",
+    "special_tokens_mask",
+    "token_type_ids",
+    "labels",
+    "word_starts",
+    SAMPLE_ID,
+)
+
+
+class MaskingCollator:
+    """Turns samples into a padded, masked batch: ``input_ids``, ``attention_mask``, ``labels``,
+    each ``(B, S)`` int64; ``labels`` is -100 where nothing is to be predicted.
+
+    A sample's mask depends on the policy, the seed, the sample's id and the clock, and on nothing
+    else. Samples are mappings or `Sample` objects with ``input_ids`` and, where known,
+    ``attention_mask`` (0 = padding, which is taken off), ``special_tokens_mask`` and ``labels``
+    (special tokens, and positions whose label is -100, are never selected), ``token_type_ids``,
+    ``word_starts``.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        masking: the policy; RoBERTa's unless given.
+        seed: of the masks.
+        pad_to_multiple_of: round ``S`` up to a multiple of this.
+        length: pad to exactly this ``S``.
+        carry: add ``sample_ids`` ``(B,)`` and ``clock`` ``(B, 2)`` (epoch and step) to the batch;
+            `MaskingTrainer` asks for them, a model's ``forward`` does not know them.
+
+    Raises (when called):
+        SampleIdError: a sample came without its id.
+        BatchError: a sample is longer than ``length``, or a column is not aligned.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        masking: Masking | None = None,
+        *,
+        seed: int = 0,
+        pad_to_multiple_of: int | None = None,
+        length: int | None = None,
+        carry: bool = False,
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.vocabulary = Vocabulary.from_tokenizer(tokenizer)
+        self.masking = (roberta() if masking is None else masking).bind(self.vocabulary)
+        self.seed = seed
+        self.pad_to_multiple_of = pad_to_multiple_of
+        self.length = length
+        self.carry = carry
+        # Only for batches that carry no clock of their own. In shared memory, so that what
+        # ClockCallback writes reaches worker processes that already run; -1 = not known.
+        self._fallback = torch.full((2,), -1, dtype=torch.int64).share_memory_()
+
+    def set_clock(self, epoch: int, step: int | None = None) -> None:
+        """The clock of batches that carry none, in this process and in its live workers."""
+        self._fallback[0] = epoch
+        self._fallback[1] = -1 if step is None else step
+
+    def plan(self, samples: Sequence[Any]) -> MaskPlan:
+        """The choice for a batch, before it becomes tensors."""
+        batch, clock, _ = self._read(samples)
+        return self.masking.plan(batch, clock)
+
+    def __call__(self, samples: Sequence[Any]) -> Any:
+        """A `transformers.BatchEncoding`."""
+        batch, clock, types = self._read(samples)
+        plan = self.masking.plan(batch, clock)
+        side, length = self.tokenizer.padding_side, self._length(batch.tokens)
+        masked = mlm(plan, side=side, length=length)
+        out = {
+            "input_ids": masked.input_ids,
+            "attention_mask": masked.attention_mask,
+            "labels": masked.labels,
+        }
+        if types is not None:
+            out["token_type_ids"] = types.to_padded(
+                self.tokenizer.pad_token_type_id, side=side, length=length
+            )
+        if self.carry:
+            out["sample_ids"] = torch.from_numpy(batch.sample_ids)
+            moment = torch.tensor([-1 if t is None else t for t in (clock.epoch, clock.step)])
+            out["clock"] = moment.expand(len(batch), 2).clone()
+        return BatchEncoding(out)
+
+    def _length(self, tokens: Ragged) -> int:
+        if self.length is not None:
+            return self.length
+        longest = int(tokens.lengths.max(initial=0))
+        multiple = self.pad_to_multiple_of or 1
+        return -(-longest // multiple) * multiple
+
+    def _read(self, samples: Sequence[Any]) -> tuple[TokenBatch, Clock, Ragged | None]:
+        if isinstance(samples, FetchedBatch):
+            return samples.tokens, self._clock(samples.clock), None
+        if not len(samples):
+            raise BatchError("The collator got no samples; a batch has at least one.")
+        rows, ids, clocks = [], [], []
+        for number, sample in enumerate(samples):
+            columns, sample_id, clock = _parts(sample, number)
+            rows.append(columns)
+            ids.append(sample_id)
+            clocks.append(clock)
+        batch, types = _token_batch(rows, np.array(ids, np.int64))
+        return batch, self._clock(common_clock(clocks)), types
+
+    def _clock(self, carried: Clock | None) -> Clock:
+        if carried is not None:
+            return replace(carried, seed=self.seed)
+        epoch, step = (None if value < 0 else value for value in self._fallback.tolist())
+        return Clock(self.seed, epoch, step)
+
+
+def _parts(sample: Any, number: int) -> tuple[Mapping[str, Any], int, Clock | None]:
+    if isinstance(sample, Sample):
+        columns, sample_id, clock = sample.columns, sample.sample_id, sample.clock
+    elif isinstance(sample, Mapping):
+        columns, sample_id, clock = sample, sample.get(SAMPLE_ID), None
+    else:
+        raise BatchError(
+            f"Sample {number} of the batch is a {type(sample).__name__}; a sample is a mapping "
+            'with "input_ids" and "sample_id".'
+        )
+    if sample_id is None:
+        raise SampleIdError(
+            f"Sample {number} of the batch has no sample_id, so its mask could not be the same "
+            "again. Use MaskingTrainer, or wrap the data set: with_sample_ids(dataset). (A plain "
+            "Trainer takes a column sample_id away unless remove_unused_columns=False.)"
+        )
+    if "input_ids" not in columns:
+        raise BatchError(
+            f"Sample {sample_id} has no input_ids, only {sorted(columns)}. Tokenise first."
+        )
+    for name in columns:
+        if name not in COLUMNS:
+            raise BatchError(
+                unknown("column", name, COLUMNS) + f" In sample {sample_id}; take it out of the "
+                "data set: dataset.remove_columns([…])."
+            )
+    return columns, int(sample_id), clock
+
+
+def _token_batch(
+    rows: Sequence[Mapping[str, Any]], ids: np.ndarray
+) -> tuple[TokenBatch, Ragged | None]:
+    """The samples without their padding, and their token types."""
+    columns: dict[str, Ragged] = {}
+    for name in COLUMNS[:-1]:
+        present = [name in row for row in rows]
+        if all(present):
+            columns[name] = Ragged.from_lists([row[name] for row in rows])
+        elif any(present):
+            raise BatchError(
+                f"Some samples of the batch have {name} and some do not (sample "
+                f"{ids[present.index(False)]} lacks it)."
+            )
+    tokens = columns.pop("input_ids")
+    for name, column in columns.items():
+        if not np.array_equal(column.offsets, tokens.offsets):
+            row = int(np.flatnonzero(column.lengths != tokens.lengths)[0])
+            raise BatchError(
+                f"Sample {ids[row]}: {name} has {column.lengths[row]} values for "
+                f"{tokens.lengths[row]} input_ids; they must be as many."
+            )
+    attended = columns.pop("attention_mask", None)
+    if attended is not None and not attended.values.all():
+        kept = attended.values != 0
+        lengths = np.bincount(tokens.rows[kept], minlength=len(tokens))
+        offsets = np.concatenate(([0], np.cumsum(lengths)))
+        tokens = Ragged(tokens.values[kept], offsets)
+        columns = {name: Ragged(column.values[kept], offsets) for name, column in columns.items()}
+    protected = np.zeros(len(tokens.values), np.uint8)
+    if special := columns.get("special_tokens_mask"):
+        protected |= special.values != 0
+    labels = columns.get("labels")
+    if labels is not None:
+        protected |= labels.values == -100
+    batch = TokenBatch(
+        tokens,
+        ids,
+        word_starts=columns.get("word_starts"),
+        protected=tokens.like(protected) if protected.any() else None,
+        labels=labels,
+    )
+    return batch, columns.get("token_type_ids")

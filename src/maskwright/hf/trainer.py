@@ -1,0 +1,197 @@
+"""MaskingTrainer: `transformers.Trainer` whose batches know their samples and their clock."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import Trainer, TrainerCallback
+
+from maskwright.errors import ConfigError, ModelError
+from maskwright.hf.collator import MaskingCollator
+from maskwright.hf.head import predicted_only
+from maskwright.hf.samples import ClockedSampler, with_sample_ids
+
+IGNORE = -100
+
+
+class MaskingTrainer(Trainer):
+    """A `Trainer` for masked language models.
+
+    It differs from its parent in three things. Samples come in an order, and with a clock, that
+    depend on the seed alone, so masks are the same for any number of workers and ranks and after a
+    resume. The output head and the loss are computed at predicted positions only. And the loss is
+    the sum over predicted tokens divided by their number over all micro-batches and ranks, for
+    every model.
+
+    Args:
+        data_collator: a `MaskingCollator`; its ``seed`` draws the masks, ``args.data_seed`` (or
+            ``args.seed``) the order.
+        predicted_only: ``False`` runs the head everywhere.
+        others: as for `transformers.Trainer`.
+
+    Raises:
+        ConfigError: the collator is not a `MaskingCollator`.
+        ModelError: the model is not a masked language model.
+    """
+
+    def __init__(
+        self,
+        model: Any = None,
+        args: Any = None,
+        data_collator: Any = None,
+        train_dataset: Any = None,
+        eval_dataset: Any = None,
+        *,
+        predicted_only: bool = True,
+        **others: Any,
+    ) -> None:
+        if not isinstance(data_collator, MaskingCollator):
+            raise ConfigError(
+                "MaskingTrainer takes data_collator=MaskingCollator(tokenizer, masking), got "
+                f"{type(data_collator).__name__}."
+            )
+        if train_dataset is not None:
+            train_dataset = with_sample_ids(train_dataset)
+        if isinstance(eval_dataset, dict):
+            eval_dataset = {name: with_sample_ids(part) for name, part in eval_dataset.items()}
+        elif eval_dataset is not None:
+            eval_dataset = with_sample_ids(eval_dataset)
+        super().__init__(model, args, data_collator, train_dataset, eval_dataset, **others)
+        _require_masked_lm(self.accelerator.unwrap_model(self.model))
+        data_collator.carry = True
+        self.predicted_only = predicted_only
+        # the parent then counts predicted tokens over micro-batches and ranks for every model
+        self.model_accepts_loss_kwargs = True
+        #: Tokens that this process trained on, and how many of them it predicted.
+        self.tokens_seen = 0
+        self.predicted_tokens = 0
+        self._sampler: ClockedSampler | None = None
+        self.add_callback(_EpochOfSampler(self))
+
+    # -- samples with their clock ---------------------------------------------------------
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> ClockedSampler:
+        args = self.args
+        dataset: Any = self.train_dataset if train_dataset is None else train_dataset
+        sampler = ClockedSampler(
+            len(dataset),
+            self._train_batch_size,
+            seed=args.seed if args.data_seed is None else args.data_seed,
+            shuffle=args.train_sampling_strategy != "sequential",
+            accumulation=args.gradient_accumulation_steps,
+            processes=args.world_size,
+            drop_last=args.dataloader_drop_last,
+        )
+        steps = sampler.steps_per_epoch * args.num_train_epochs
+        sampler.total_steps = args.max_steps if args.max_steps > 0 else max(1, round(steps))
+        self._sampler = sampler
+        return sampler
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        # a str is the name of one of several data sets, which have their ids
+        named = eval_dataset is None or isinstance(eval_dataset, str)
+        return super().get_eval_dataloader(eval_dataset if named else with_sample_ids(eval_dataset))
+
+    def get_test_dataloader(self, test_dataset: Any) -> Any:
+        return super().get_test_dataloader(with_sample_ids(test_dataset))
+
+    def _get_eval_sampler(self, eval_dataset: Any) -> ClockedSampler:
+        # epoch 0 of a run of one step: evaluation masks never change
+        return ClockedSampler(len(eval_dataset), len(eval_dataset), shuffle=False, total_steps=1)
+
+    def _get_collator_with_removed_columns(
+        self, data_collator: Any, description: Any = None
+    ) -> Any:
+        return data_collator  # it takes what it knows, and says so where it does not
+
+    # -- the loss --------------------------------------------------------------------------
+
+    def compute_loss(
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> Any:
+        """Cross-entropy summed over predicted tokens, divided by ``num_items_in_batch``.
+
+        Without ``num_items_in_batch`` (in evaluation) the divisor is this batch's own number.
+        With ``return_outputs`` the head runs everywhere, so that logits keep their shape
+        ``(B, S, V)``.
+        """
+        inputs = {k: v for k, v in inputs.items() if k not in ("sample_ids", "clock")}
+        labels = inputs.pop("labels")
+        positions = (labels.flatten() != IGNORE).nonzero().squeeze(1)
+        targets = labels.flatten().index_select(0, positions)
+        if model.training:
+            self.tokens_seen += int(inputs["attention_mask"].sum())
+            self.predicted_tokens += len(positions)
+        if self.predicted_only and not return_outputs:
+            with predicted_only(self.accelerator.unwrap_model(model), positions, labels.shape):
+                outputs = model(**inputs)
+            logits = outputs["logits"].squeeze(0)
+        else:
+            outputs = model(**inputs)
+            logits = outputs["logits"].flatten(0, 1).index_select(0, positions)
+        total = functional.cross_entropy(
+            logits.float(),
+            targets,
+            reduction="sum",
+            label_smoothing=self.args.label_smoothing_factor,
+        )
+        if num_items_in_batch is None:
+            loss = total / max(1, len(positions))
+        else:
+            # a step in which no token is predicted has the loss 0, not NaN
+            loss = total / torch.clamp(torch.as_tensor(num_items_in_batch), min=1)
+            if self.args.average_tokens_across_devices:
+                # gradients are averaged over ranks; the divisor counts the tokens of all of them
+                loss = loss * self.accelerator.num_processes
+        return (loss, outputs) if return_outputs else loss
+
+
+class ClockCallback(TrainerCallback):
+    """Tells a `MaskingCollator` the epoch, in a plain `Trainer` whose batches carry no clock.
+
+    >>> Trainer(..., data_collator=collator, callbacks=[ClockCallback(collator)])  # doctest: +SKIP
+    """
+
+    def __init__(self, collator: MaskingCollator) -> None:
+        self.collator = collator
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.collator.set_clock(_epoch_of(state))
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.collator.set_clock(0)
+
+
+class _EpochOfSampler(TrainerCallback):
+    """Sets the sampler's epoch itself, since what Accelerate wraps round it may not pass it on."""
+
+    def __init__(self, trainer: MaskingTrainer) -> None:
+        # Weak, or the trainer would be in a cycle with its own callback, and a loader that is
+        # collected as part of a cycle waits five seconds for each of its persistent workers.
+        self.trainer = weakref.ref(trainer)
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        trainer = self.trainer()
+        if trainer is not None and trainer._sampler is not None:
+            trainer._sampler.set_epoch(_epoch_of(state))
+
+
+def _epoch_of(state: Any) -> int:
+    # state.epoch is 2.37 in the third epoch, and 3.0 up to rounding at the start of the fourth
+    return int((state.epoch or 0.0) + 1e-6)
+
+
+def _require_masked_lm(model: Any) -> None:
+    kind = getattr(model, "loss_type", None)
+    if kind != "ForMaskedLM":
+        raise ModelError(
+            f"{type(model).__name__} is not a masked language model (its loss is {kind}). Load one "
+            "with AutoModelForMaskedLM."
+        )

@@ -1,0 +1,174 @@
+"""Trains the same model on the same text under several policies, and says which one won."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from maskwright.errors import ConfigError, SaveError
+from maskwright.lab.config import Experiment
+from maskwright.lab.examples import report_examples
+from maskwright.lab.files import read_json, write_json, write_text
+from maskwright.lab.jobs import plan_jobs
+from maskwright.lab.machine import machine, versions
+from maskwright.lab.pool import Event, Shared, run_all
+from maskwright.lab.preparation import Prepared, prepare
+from maskwright.lab.results import overall_verdict, regime_results
+from maskwright.lab.run import RUN_FILE, Job, finished
+
+RESULTS_FILE = "results.json"
+FORMAT = "maskwright.results/1"
+EXAMPLE_TOKENS = 48
+
+
+class Watcher:
+    """What `compare` tells while it works; the command line shows it, a script may ignore it."""
+
+    def note(self, text: str) -> None: ...
+    def begin(self, jobs: list[Job], done: set[str]) -> None: ...
+    def event(self, event: Event) -> None: ...
+    def end(self) -> None: ...
+
+
+def compare(
+    experiment: Experiment, out: Path, *, command: str = "", watcher: Watcher | None = None
+) -> dict[str, Any]:
+    """Runs what is not yet there under ``out``, and writes ``results.json``.
+
+    An interrupted comparison goes on where it stopped: a run whose ``run.json`` is there, made with
+    the same settings, is not repeated.
+
+    Returns:
+        the results, as in the file.
+
+    Raises:
+        ConfigError: ``out`` holds runs made with other settings.
+        SaveError: something cannot be written.
+    """
+    watcher = watcher or Watcher()
+    _make_folder(out)
+    prepared = prepare(experiment, say=watcher.note)
+    warmups, runs = plan_jobs(experiment, prepared, out)
+    jobs = [*warmups, *runs]
+    done = {job.name for job in jobs if _is_done(job)}
+    write_text(out / "experiment.yaml", to_yaml(experiment))
+    prepared.tokenizer.save_pretrained(out / "tokenizer")
+    watcher.begin(jobs, done)
+    try:
+        run_all(
+            jobs,
+            done,
+            Shared(
+                out / "tokenizer",
+                prepared.train.path,
+                prepared.held_out.path,
+                experiment.model_dump(mode="json"),
+            ),
+            workers=experiment.workers,
+            tell=watcher.event,
+        )
+    finally:
+        watcher.end()
+    results = _results(experiment, prepared, warmups, runs, command)
+    write_json(out / RESULTS_FILE, results)
+    return results
+
+
+def _is_done(job: Job) -> bool:
+    if finished(job) is not None:
+        return True
+    if (job.folder / RUN_FILE).is_file():
+        changed = _changed(read_json(job.folder / RUN_FILE).get("spec", {}), job.spec)
+        raise ConfigError(
+            f"{job.folder} holds a run made with other settings ({', '.join(changed)}). Choose "
+            "another folder with --out, or delete this one to train again."
+        )
+    return False
+
+
+def _changed(old: Any, new: Any, path: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted({*old, *new})
+        return [
+            name
+            for key in keys
+            for name in _changed(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+        ]
+    return [] if old == new else [path]
+
+
+def _results(
+    experiment: Experiment, prepared: Prepared, warmups: list[Job], runs: list[Job], command: str
+) -> dict[str, Any]:
+    by_name: dict[str, Any] = {job.name: read_json(job.folder / RUN_FILE) for job in runs}
+    regimes = [
+        regime_results(
+            experiment,
+            regime,
+            {
+                policy: [by_name[f"{regime.name}/{policy}/seed-{s}"] for s in experiment.seeds]
+                for policy in experiment.policies
+            },
+        )
+        for regime in experiment.regimes
+    ]
+    warm = [read_json(job.folder / RUN_FILE) for job in warmups]
+    seconds = sum(run["cost"]["seconds"] for run in [*warm, *by_name.values()])
+    now = datetime.datetime.now(datetime.UTC)
+    return {
+        "format": FORMAT,
+        "created": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "command": command or " ".join(sys.argv),
+        "versions": versions(),
+        "machine": {
+            **machine(),
+            "threads_per_run": experiment.threads,
+            "workers": experiment.workers,
+        },
+        "experiment": experiment.model_dump(mode="json"),
+        "model": {
+            "name": experiment.model.name,
+            "parameters": next(iter(by_name.values()))["parameters"],
+        },
+        **prepared.facts,
+        "warmup": warmup_facts(experiment, warm),
+        "regimes": regimes,
+        "examples": report_examples(
+            {name: policy.masking() for name, policy in experiment.policies.items()},
+            prepared.held_out.tokens[0][:EXAMPLE_TOKENS],
+            prepared.tokenizer,
+            seed=experiment.seeds[0],
+        ),
+        "verdict": overall_verdict(regimes),
+        "seconds": seconds,
+    }
+
+
+def warmup_facts(experiment: Experiment, runs: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """What the results say of the stage that all policies share."""
+    if experiment.warmup is None:
+        return None
+    policy = experiment.warmup.policy.masking()
+    return {
+        "steps": experiment.warmup.steps,
+        "policy": f"{policy.refresh}, rate {policy.rate}",
+        "runs": [{"seed": run["spec"]["seed"], "final": run["final"]} for run in runs],
+    }
+
+
+def to_yaml(experiment: Experiment) -> str:
+    """The experiment as a file that `maskwright compare FILE.yaml` reads."""
+    return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SaveError(
+            f"The folder {out} cannot be made: {error.strerror}. Choose another with --out."
+        ) from None

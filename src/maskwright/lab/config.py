@@ -1,0 +1,218 @@
+"""The configuration of an experiment: one schema, that a YAML file and ``--set`` fill.
+
+An unknown key is an error with a suggestion. What stands here by default is what the quick preset
+runs, but for its regimes and policies.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from maskwright.corruption import Masking, Mixture
+from maskwright.corruption.act import ACTS
+from maskwright.errors import ConfigError, PolicyError, unknown
+from maskwright.schedule import Cosine, Linear, Schedule
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RateSchedule(_Section):
+    """A rate that moves from ``start`` to ``end`` over the run."""
+
+    schedule: Literal["linear", "cosine"] = "linear"
+    start: float = Field(ge=0, le=1)
+    end: float = Field(ge=0, le=1)
+
+    def build(self) -> Schedule:
+        return {"linear": Linear, "cosine": Cosine}[self.schedule](self.start, self.end)
+
+
+class Policy(_Section):
+    """A masking policy: the fields of `maskwright.Masking`."""
+
+    rate: float | RateSchedule = 0.15
+    act: dict[str, float] = {"mask": 0.8, "random": 0.1, "keep": 0.1}
+    refresh: str = "dynamic"
+    exact: bool = False
+    at_least: int = 0
+    description: str = ""
+
+    @model_validator(mode="after")
+    def _builds(self) -> Policy:
+        self.masking()
+        return self
+
+    def masking(self) -> Masking:
+        """The policy as a value."""
+        for name in self.act:
+            if name not in ACTS:
+                raise PolicyError(unknown("act", name, ACTS))
+        return Masking(
+            rate=self.rate.build() if isinstance(self.rate, RateSchedule) else self.rate,
+            act=Mixture(tuple((share, ACTS[name]()) for name, share in self.act.items())),
+            refresh=self.refresh,
+            exact=self.exact,
+            at_least=self.at_least,
+        )
+
+
+class Data(_Section):
+    """The text, and how it becomes tokens."""
+
+    source: str = "state-of-the-union"
+    text_column: str | None = None
+    tokenizer: str | None = Field(
+        default=None, description="folder or Hub name; else a BPE is trained"
+    )
+    vocabulary_size: int = Field(default=512, ge=16, description="of the BPE that is trained")
+    max_length: int = Field(
+        default=128, ge=4, description="tokens of a sample, special tokens included"
+    )
+
+
+class Model(_Section):
+    """The encoder: a pretrained one, or a new ModernBERT of the given size.
+
+    In a new one every other layer looks at a window of ``window`` tokens, and rotary positions turn
+    fast (``rope_theta``). Both make a small model learn from its context within some hundred steps;
+    with full attention throughout it stays on the unigram plateau for the whole of a short run
+    (``python -m benchmarks plateau``).
+    """
+
+    pretrained: str | None = Field(default=None, description="folder, Hub name or package:minilm")
+    layers: int = Field(default=2, ge=1)
+    width: int = Field(default=128, ge=8)
+    heads: int = Field(default=2, ge=1)
+    intermediate: int = Field(default=256, ge=8)
+    window: int = Field(default=8, ge=2, description="tokens of local attention, both sides")
+    rope_theta: float = Field(default=20.0, gt=0)
+    initializer_range: float = Field(default=0.06, gt=0)
+
+    @property
+    def name(self) -> str:
+        return self.pretrained or f"ModernBERT {self.layers}×{self.width}"
+
+
+class Training(_Section):
+    """How the model is trained; the fields mean what they mean in `TrainingArguments`."""
+
+    batch_size: int = Field(default=8, ge=1, description="samples")
+    learning_rate: float = Field(default=3e-3, gt=0)
+    lr_scheduler: Literal["constant_with_warmup", "linear", "cosine"] = "linear"
+    warmup_steps: int = Field(default=20, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    checkpoint_every: int | None = Field(
+        default=None, ge=1, description="steps; to resume inside a run"
+    )
+
+
+class Warmup(_Section):
+    """A stage that all policies of a seed share: they branch from its checkpoint."""
+
+    steps: int = Field(ge=1)
+    policy: Policy = Policy(rate=0.3)
+
+
+class Regime(_Section):
+    """How much text, and how often it is seen."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    title: str = ""
+    explanation: str = ""
+    tokens: int = Field(ge=1, description="tokens of training text")
+    epochs: float | None = Field(default=None, gt=0)
+    steps: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> Regime:
+        if (self.epochs is None) == (self.steps is None):
+            raise ConfigError(f"Regime {self.name!r} needs either epochs or steps.")
+        return self
+
+
+class Evaluation(_Section):
+    """What every policy is judged on."""
+
+    masks: str = "random-15"
+    split: Literal["validation", "test"] = "validation"
+    tokens: int | None = Field(default=24_000, ge=1, description="held-out tokens; null = all")
+    every: int = Field(default=50, ge=1, description="steps between two points of a learning curve")
+    batch_size: int = Field(default=32, ge=1)
+
+
+class Experiment(_Section):
+    """A comparison of masking policies."""
+
+    name: str = "experiment"
+    data: Data = Data()
+    model: Model = Model()
+    training: Training = Training()
+    policies: dict[str, Policy]
+    reference: str = Field(
+        default="dynamic", description="the policy that the others are compared with"
+    )
+    regimes: tuple[Regime, ...] = Field(min_length=1)
+    warmup: Warmup | None = None
+    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    evaluation: Evaluation = Evaluation()
+    workers: int = Field(default=2, ge=1, description="runs at a time")
+    threads: int = Field(default=1, ge=1, description="threads of one run")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Experiment:
+        if self.reference not in self.policies:
+            raise ConfigError(unknown("reference policy", self.reference, self.policies))
+        names = [regime.name for regime in self.regimes]
+        if len(set(names)) < len(names) or len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError(f"Regimes {names} and seeds {list(self.seeds)} must differ.")
+        return self
+
+
+def parse(settings: dict[str, Any]) -> Experiment:
+    """Checks settings and makes an `Experiment` of them.
+
+    Raises:
+        ConfigError: a key is unknown or a value breaks its rule; the message names the key.
+    """
+    try:
+        return Experiment.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explain(problem) for problem in error.errors())) from None
+
+
+def _explain(problem: Any) -> str:
+    path = [str(part) for part in problem["loc"]]
+    where = ".".join(path)
+    if problem["type"] == "extra_forbidden":
+        known = _keys_at(problem["loc"][:-1])
+        return unknown("setting", where, [".".join([*path[:-1], key]) for key in known])
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {message} (got {problem['input']!r})." if where else message
+
+
+def _keys_at(path: tuple[Any, ...]) -> list[str]:
+    """The settings that exist in the section at ``path``."""
+    section: Any = Experiment
+    for part in path:
+        if part == "policies":
+            section = Policy
+        elif part == "regimes":
+            section = Regime
+        elif isinstance(section, type) and part in getattr(section, "model_fields", {}):
+            annotation = section.model_fields[part].annotation
+            found = [
+                a for a in (annotation, *getattr(annotation, "__args__", ())) if _is_section(a)
+            ]
+            section = found[0] if found else section
+        elif part == "RateSchedule":
+            section = RateSchedule
+    return list(section.model_fields)
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, _Section)

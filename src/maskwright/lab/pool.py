@@ -1,0 +1,146 @@
+"""Runs several jobs at a time, each in a process of its own, and tells how far they are."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import queue
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maskwright.errors import MaskwrightError
+from maskwright.lab.run import Job, execute
+
+
+@dataclass(frozen=True)
+class Event:
+    """News of a job: its step, its held-out loss where just measured, whether it is done."""
+
+    job: Job
+    step: int
+    loss: float | None = None
+    done: bool = False
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What every worker process opens once."""
+
+    tokenizer: Path
+    train: Path
+    held_out: Path
+    experiment: dict[str, Any]
+
+
+class RunFailed(MaskwrightError):
+    """A run ended with an error; the finished ones are kept."""
+
+
+def run_all(
+    jobs: Iterable[Job],
+    done: set[str],
+    shared: Shared,
+    *,
+    workers: int,
+    tell: Callable[[Event], None],
+) -> None:
+    """Runs every job whose name is not in ``done``, a job after the one that it starts from.
+
+    Raises:
+        RunFailed: a job failed. Jobs that had begun are finished first, and their results kept.
+    """
+    waiting = {job.name: job for job in jobs if job.name not in done}
+    by_folder = {job.folder: job for job in jobs}
+    finished = set(done)
+    if not waiting:
+        return
+    context = multiprocessing.get_context("spawn")
+    news: Any = context.Queue()
+    running: dict[Future[None], Job] = {}
+    failure: tuple[Job, BaseException] | None = None
+    workers = min(workers, len(waiting))
+    pool = ProcessPoolExecutor(workers, context, _open, (shared, news))
+    try:
+        while running or (waiting and failure is None):
+            ready = [
+                job
+                for job in waiting.values()
+                if job.start is None or by_folder[job.start].name in finished
+            ]
+            # no more than there are workers: what was not handed out need not be taken back
+            for job in ready[: workers - len(running)] if failure is None else []:
+                del waiting[job.name]
+                running[pool.submit(_work, job)] = job
+            ended, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+            _drain(news, tell, by_folder)
+            for future in ended:
+                job = running.pop(future)
+                error = future.exception()
+                if error is not None:
+                    failure = failure or (job, error)
+                else:
+                    finished.add(job.name)
+                    tell(Event(job, job.total_steps, done=True))
+    finally:
+        # on Ctrl-C the workers get the signal too, and leave their job
+        pool.shutdown(wait=True, cancel_futures=True)
+    if failure is not None:
+        job, error = failure
+        if isinstance(error, MaskwrightError):
+            raise error
+        what = (
+            "its process was ended from outside (out of memory?)"
+            if isinstance(error, BrokenProcessPool)
+            else f"{type(error).__name__}: {error}"
+        )
+        raise RunFailed(
+            f"The run {job.name} failed: {what}. Finished runs are kept; the same command goes on."
+        ) from error
+
+
+def _drain(news: Any, tell: Callable[[Event], None], jobs: dict[Path, Job]) -> None:
+    with contextlib.suppress(queue.Empty):
+        while True:
+            folder, step, loss = news.get_nowait()
+            tell(Event(jobs[folder], step, loss))
+
+
+# -- in the worker process ---------------------------------------------------------------
+
+_worker: dict[str, Any] = {}
+
+
+def _open(shared: Shared, news: Any) -> None:
+    import torch
+    import transformers
+
+    from maskwright.data.table import TokenTable
+    from maskwright.lab.config import parse
+    from maskwright.lab.preparation import held_out_set
+
+    transformers.logging.set_verbosity_error()
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    experiment = parse(shared.experiment)
+    torch.set_num_threads(experiment.threads)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(shared.tokenizer)
+    _worker.update(
+        tokenizer=tokenizer,
+        table=TokenTable.open(shared.train),
+        held_out=held_out_set(TokenTable.open(shared.held_out), tokenizer, experiment),
+        news=news,
+    )
+
+
+def _work(job: Job) -> None:
+    execute(
+        job,
+        _worker["table"],
+        _worker["tokenizer"],
+        _worker["held_out"],
+        lambda step, loss: _worker["news"].put((job.folder, step, loss)),
+    )

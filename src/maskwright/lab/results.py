@@ -1,0 +1,148 @@
+"""From finished runs to the results file: means, intervals, paired differences, verdicts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from maskwright.evaluation.statistics import CONFIDENCE, Interval, interval, verdict
+from maskwright.lab.config import Experiment, Regime
+
+METRICS = {"loss": True, "accuracy": False}  # is lower better?
+_SUMS = {"loss": "loss", "accuracy": "correct"}
+
+
+def regime_results(
+    experiment: Experiment, regime: Regime, runs: dict[str, list[dict[str, Any]]]
+) -> dict[str, Any]:
+    """The results of one regime.
+
+    Args:
+        runs: for each policy, its runs in the order of the seeds.
+    """
+    first = runs[experiment.reference][0]
+    differences = [
+        _difference(name, experiment.reference, metric, runs)
+        for name in experiment.policies
+        if name != experiment.reference
+        for metric in METRICS
+    ]
+    return {
+        "name": regime.name,
+        "title": regime.title or regime.name,
+        "explanation": regime.explanation,
+        "tokens": first["spec"]["samples"]["tokens"],
+        "epochs": first["history"][-1]["epoch"],
+        "steps": first["steps"],
+        "reference": experiment.reference,
+        "policies": [
+            _policy(name, experiment.policies[name].description, runs[name])
+            for name in experiment.policies
+        ],
+        "differences": differences,
+        "verdict": regime_verdict(experiment.reference, differences, len(experiment.seeds)),
+    }
+
+
+def _policy(name: str, description: str, runs: list[dict[str, Any]]) -> dict[str, Any]:
+    loss = interval(_sums(runs, "loss"), _counts(runs))
+    accuracy = interval(_sums(runs, "accuracy"), _counts(runs))
+    perplexity = Interval(float(np.exp(loss.mean)), _exp(loss.low), _exp(loss.high))
+    costs = [run["cost"] for run in runs]
+    return {
+        "name": name,
+        "description": description,
+        "runs": [
+            {
+                "seed": run["spec"]["seed"],
+                "history": run["history"],
+                "training": run["training"],
+                "final": run["final"],
+                "cost": run["cost"],
+            }
+            for run in runs
+        ],
+        "summary": {
+            "loss": vars(loss),
+            "perplexity": vars(perplexity),
+            "accuracy": vars(accuracy),
+        },
+        "cost": {key: float(np.mean([cost[key] for cost in costs])) for key in costs[0]},
+    }
+
+
+def _exp(bound: float | None) -> float | None:
+    return None if bound is None else float(np.exp(bound))
+
+
+def _difference(
+    name: str, reference: str, metric: str, runs: dict[str, list[dict[str, Any]]]
+) -> dict[str, Any]:
+    sums = _sums(runs[name], metric) - _sums(runs[reference], metric)
+    counts = _counts(runs[name])
+    found = interval(sums, counts)
+    per_seed = [float(row.sum() / counts.sum()) for row in sums]
+    return {
+        "policy": name,
+        "reference": reference,
+        "metric": metric,
+        "per_seed": per_seed,
+        **vars(found),
+        "confidence": CONFIDENCE,
+        "verdict": verdict(found, per_seed, lower_is_better=METRICS[metric]),
+    }
+
+
+def _sums(runs: list[dict[str, Any]], metric: str) -> np.ndarray:
+    """``(S, D)``."""
+    return np.array([run["documents"][_SUMS[metric]] for run in runs], np.float64)
+
+
+def _counts(runs: list[dict[str, Any]]) -> np.ndarray:
+    """``(D,)``; the same for every run, since the masks are frozen."""
+    return np.array(runs[0]["documents"]["count"], np.float64)
+
+
+def regime_verdict(reference: str, differences: list[dict[str, Any]], seeds: int) -> str:
+    """One sentence on held-out loss, which may be that there is no difference."""
+    by_verdict: dict[str, list[str]] = {"better": [], "worse": [], "no difference": []}
+    for difference in differences:
+        if difference["metric"] == "loss":
+            by_verdict[difference["verdict"]].append(
+                f"{difference['policy']} ({difference['mean']:+.3f})"
+            )
+    if not any(by_verdict.values()):
+        return f"Only {reference} was run."
+    parts = []
+    for word, phrase in (("worse", "worse than"), ("better", "better than")):
+        if names := by_verdict[word]:
+            parts.append(f"{_list(names)} {_be(names)} {phrase} {reference}")
+    if names := by_verdict["no difference"]:
+        parts.append(f"no difference from {reference} can be told for {_list(names)}")
+    sentence = "; ".join(parts)
+    note = " (one seed: no verdict is possible)" if seeds < 2 else ""
+    return sentence[0].upper() + sentence[1:] + note + "."
+
+
+def overall_verdict(regimes: list[dict[str, Any]]) -> str:
+    """The verdicts of all regimes as one sentence."""
+    if len(regimes) == 1:
+        return regimes[0]["verdict"]
+    parts = [
+        f"{regime['title'][0].lower()}{regime['title'][1:]}: {_lower(regime['verdict'])}"
+        for regime in regimes
+    ]
+    return "Held-out loss. With " + " With ".join(f"{part}" for part in parts)
+
+
+def _lower(sentence: str) -> str:
+    return sentence[0].lower() + sentence[1:] if sentence[:2].istitle() else sentence
+
+
+def _list(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _be(names: list[str]) -> str:
+    return "is" if len(names) == 1 else "are"

@@ -1,0 +1,117 @@
+"""Where settings come from: a preset, then a YAML file, then ``--set key=value``; the last wins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from maskwright.errors import ConfigError, unknown
+from maskwright.lab.config import Experiment, parse
+
+PRESETS = ("quick", "wikitext2-minilm")
+
+
+def load(
+    *,
+    file: Path | None = None,
+    preset: str | None = None,
+    changes: Iterable[str] = (),
+    policies: Iterable[str] | None = None,
+    seeds: int | None = None,
+) -> Experiment:
+    """The experiment that preset, file and changes describe together.
+
+    Args:
+        file: a YAML file; with a preset, it changes the preset.
+        preset: one of `PRESETS`; ``quick`` unless there is a file.
+        changes: ``key=value`` with dots, the value in YAML: ``training.learning_rate=1e-3``.
+        policies: keep only these of the policies.
+        seeds: use the seeds ``0 … seeds - 1``.
+
+    Raises:
+        ConfigError: a name is unknown, the file cannot be read, or the schema is broken.
+    """
+    settings: dict[str, Any] = {}
+    if preset is not None or file is None:
+        settings = read_preset(preset or "quick")
+    if file is not None:
+        settings = merge(settings, _read(file))
+    for change in changes:
+        settings = merge(settings, _change(change))
+    if seeds is not None:
+        if seeds < 1:
+            raise ConfigError(f"--seeds counts seeds and must be at least 1, got {seeds}.")
+        settings["seeds"] = list(range(seeds))
+    if policies is not None:
+        settings = _only(settings, list(policies))
+    return parse(settings)
+
+
+def read_preset(name: str) -> dict[str, Any]:
+    """The settings of a preset."""
+    if name not in PRESETS:
+        raise ConfigError(unknown("preset", name, PRESETS))
+    text = resources.files("maskwright.lab").joinpath(f"presets/{name}.yaml").read_text("utf-8")
+    return yaml.safe_load(text)
+
+
+def merge(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``settings`` with ``changes`` written over them, section by section."""
+    merged = dict(settings)
+    for key, value in changes.items():
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            value = merge(old, value)
+        merged[key] = value
+    return merged
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(file.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"The experiment {file} cannot be read: {error}") from None
+    if not isinstance(settings, dict):
+        raise ConfigError(f"The experiment {file} must be a YAML mapping of settings.")
+    return settings
+
+
+def _change(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set takes key=value, got {text!r}.")
+    try:
+        nested: Any = _number(yaml.safe_load(value))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {key}: the value is not YAML: {error}") from None
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    return nested
+
+
+def _number(value: Any) -> Any:
+    # YAML 1.1 reads 1e-3 as a string
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _only(settings: dict[str, Any], names: list[str]) -> dict[str, Any]:
+    known = settings.get("policies", {})
+    for name in names:
+        if name not in known:
+            raise ConfigError(unknown("policy", name, known))
+    kept = {name: known[name] for name in names}
+    reference = settings.get("reference", "dynamic")
+    return {
+        **settings,
+        "policies": kept,
+        "reference": reference if reference in kept else names[0],
+    }

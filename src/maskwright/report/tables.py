@@ -1,0 +1,135 @@
+"""Results as rows of text, for the page and for the terminal alike.
+
+A row is a ``dict`` from column heading to cell; every row of a table has the same headings in the
+same order, so the first row also gives the header. An estimate with an interval is one cell,
+``"4.710 [4.650, 4.780]"``.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from maskwright.report import formatting
+
+Row = dict[str, str]
+
+MEASURES: dict[str, tuple[str, Callable[..., str]]] = {
+    "loss": ("held-out loss", formatting.loss),
+    "perplexity": ("perplexity", formatting.perplexity),
+    "accuracy": ("accuracy", formatting.accuracy),
+}
+
+
+def summary_rows(
+    regime: Mapping[str, Any], unigram: Mapping[str, float] | None = None
+) -> list[Row]:
+    """One row per policy: loss, perplexity and accuracy, each with its interval.
+
+    With ``unigram`` (the results' baseline of token frequencies) a last column gives the policy's
+    mean loss minus the baseline's, in nats: below zero means the model uses context.
+    """
+    rows = []
+    for policy in regime["policies"]:
+        row = {"policy": str(policy["name"])}
+        for metric, (title, one) in MEASURES.items():
+            row[title] = _estimate(policy["summary"][metric], one)
+        if unigram is not None:
+            mean = policy["summary"]["loss"]["mean"]
+            gap = None if mean is None else mean - unigram["loss"]
+            row["loss against unigram"] = formatting.loss(gap, signed=True)
+        rows.append(row)
+    return rows
+
+
+def difference_rows(regime: Mapping[str, Any]) -> list[Row]:
+    """One row per paired comparison: policy minus reference, its interval, each seed, verdict."""
+    rows = []
+    for difference in regime["differences"]:
+        title, one = measure(difference["metric"])
+
+        def signed(value: float | None, one: Callable[..., str] = one) -> str:
+            return one(value, signed=True)
+
+        rows.append(
+            {
+                "policy": str(difference["policy"]),
+                "against": str(difference["reference"]),
+                "measure": title,
+                "difference": _estimate(difference, signed),
+                "each seed": ", ".join(
+                    signed(value).removesuffix(" points") for value in difference["per_seed"]
+                ),
+                "verdict": str(difference["verdict"]),
+            }
+        )
+    return rows
+
+
+def cost_rows(regime: Mapping[str, Any]) -> list[Row]:
+    """One row per policy: what one training run cost, averaged over its seeds."""
+    rows = []
+    for policy in regime["policies"]:
+        cost = policy["cost"]
+        rows.append(
+            {
+                "policy": str(policy["name"]),
+                "training time": formatting.duration(cost["seconds"]),
+                "tokens read": formatting.count(cost["tokens"]),
+                "tokens predicted": formatting.count(cost["predicted_tokens"]),
+                "tokens per second": formatting.count(cost["tokens_per_second"]),
+            }
+        )
+    return rows
+
+
+def glance_rows(regimes: Sequence[Mapping[str, Any]]) -> list[Row]:
+    """Policies down, regimes across: the loss verdict of each, for reading the page in one look.
+
+    A cell is ``"4.710 reference"``, ``"4.980 worse"`` or ``"—"`` where a policy was not run.
+    """
+    names = dict.fromkeys(policy["name"] for regime in regimes for policy in regime["policies"])
+    rows = []
+    for name in names:
+        row = {"policy": str(name)}
+        for regime in regimes:
+            row[str(regime["title"])] = _glance_cell(regime, name)
+        rows.append(row)
+    return rows
+
+
+def confidence(regime: Mapping[str, Any]) -> str:
+    """The level of the regime's intervals, ``"95%"``; empty when it compared nothing."""
+    levels = {difference["confidence"] for difference in regime["differences"]}
+    return " / ".join(formatting.percent(level) for level in sorted(levels))
+
+
+def measure(metric: str) -> tuple[str, Callable[..., str]]:
+    """Title and formatter of a metric; an unknown one keeps its name and gets four decimals."""
+
+    def plain(value: float | None, *, signed: bool = False) -> str:
+        return formatting.number(value, 4, signed=signed)
+
+    return MEASURES.get(metric, (metric, plain))
+
+
+def _estimate(values: Mapping[str, float | None], one: Callable[..., str]) -> str:
+    ends = formatting.interval(
+        values["low"], values["high"], lambda end: one(end).removesuffix(" points")
+    )
+    return f"{one(values['mean'])} {ends}"
+
+
+def _glance_cell(regime: Mapping[str, Any], name: str) -> str:
+    for policy in regime["policies"]:
+        if policy["name"] == name:
+            value = formatting.loss(policy["summary"]["loss"]["mean"])
+            return f"{value} {_loss_verdict(regime, name)}".strip()
+    return formatting.NOT_MEASURED
+
+
+def _loss_verdict(regime: Mapping[str, Any], name: str) -> str:
+    if name == regime["reference"]:
+        return "reference"
+    for difference in regime["differences"]:
+        if difference["policy"] == name and difference["metric"] == "loss":
+            return str(difference["verdict"])
+    return ""
