@@ -39,7 +39,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 RECORDED_PACKAGES = ("torch", "numpy", "numba", "transformers")
-NOT_BENCHMARKS = frozenset({"harness"})
+NOT_BENCHMARKS = frozenset({"harness", "words"})
 
 
 @dataclass(frozen=True)

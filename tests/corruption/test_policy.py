@@ -121,7 +121,7 @@ def test_as_a_rate_falls_the_selection_only_shrinks():
 
 def test_a_schedule_that_leaves_the_unit_interval():
     masking = Masking(rate=Linear(0.5, 1.5)).bind(WORDS)
-    with pytest.raises(PolicyError, match="got 1.5"):
+    with pytest.raises(PolicyError, match=r"got 1\.5"):
         masking.plan(ROW, Clock(step=10, total_steps=10))
 
 

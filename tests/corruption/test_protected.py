@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 
 from maskwright import Keep, Mask, Masking, Ragged, Random, TokenBatch, Vocabulary
@@ -13,7 +14,16 @@ from tests.corruption.rows import WORDS, same_rows
 from tests.strategies import draws_of_masks
 
 
-@given(draws_of_masks())
+@pytest.mark.parametrize("exact", [False, True])
+def test_special_and_protected_literally(exact):
+    tokens = Ragged.from_lists([[2, 5, 6, 7, 3], [8, 9]])
+    protected = tokens.like(np.array([0, 1, 0, 0, 0, 0, 1], np.uint8))
+    batch = TokenBatch(tokens, np.array([0, 1]), protected=protected)
+    plan = Masking(rate=1.0, exact=exact).bind(WORDS).plan(batch)
+    assert plan.selected.to_lists() == [[0, 0, 1, 1, 0], [1, 0]]
+
+
+@given(draws_of_masks(min_rows=1))
 def test_special_and_protected_are_never_selected(drawn):
     masking, batch, clock = drawn
     masking = replace(masking, rate=1.0)

@@ -84,15 +84,13 @@ def test_only_predicted_positions_reach_the_head(tmp_path):
 
 def test_the_hook_is_gone_afterwards_also_after_an_error():
     model = tiny.model()
-    ids = torch.full((2, 5), 7)
+    ids, chosen = torch.full((2, 5), 7), torch.tensor([1, 8])
     before = model(input_ids=ids).logits
-    with (
-        pytest.raises(RuntimeError, match="stop"),
-        predicted_only(model, torch.tensor([1, 8]), (2, 5)),
-    ):
+    with predicted_only(model, chosen, (2, 5)):
         inside = model(input_ids=ids).logits
-        raise RuntimeError("stop")
-    torch.testing.assert_close(inside[0], before.flatten(0, 1)[[1, 8]])
+    torch.testing.assert_close(inside[0], before.flatten(0, 1)[chosen])
+    with pytest.raises(KeyError), predicted_only(model, chosen, (2, 5)):
+        raise KeyError
     torch.testing.assert_close(model(input_ids=ids).logits, before)
 
 
@@ -105,20 +103,19 @@ def test_outputs_as_tuples_and_with_all_hidden_states():
     assert states[-1].shape == (2, 5, 32)
 
 
+def enter(model, shape: tuple[int, int]) -> None:
+    with predicted_only(model, torch.tensor([0]), shape):
+        model(input_ids=torch.full((2, 5), 7))
+
+
 def test_a_model_without_a_backbone_of_its_own_is_refused():
-    bare = tiny.model().bert
-    with (
-        pytest.raises(ModelError, match="no backbone apart from its head"),
-        predicted_only(bare, torch.tensor([0]), (1, 1)),
-    ):
-        pass
+    with pytest.raises(ModelError, match="no backbone apart from its head"):
+        enter(tiny.model().bert, (2, 5))
 
 
 def test_hidden_states_of_another_shape_are_refused():
-    model = tiny.model()
     with pytest.raises(ModelError, match=r"shape \(2, 5, 32\) for inputs of shape \(1, 10\)"):
-        with predicted_only(model, torch.tensor([0]), (1, 10)):
-            model(input_ids=torch.full((2, 5), 7))
+        enter(tiny.model(), (1, 10))
 
 
 def test_a_causal_model_is_refused(tmp_path):

@@ -7,6 +7,7 @@ process learns epoch and step from the batch's own index, never from a copy of t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -186,7 +187,12 @@ class ClockedSampler(Sampler[int]):
                 )
 
     def __len__(self) -> int:
-        return self.size
+        # Ranks take turns, so that a last round is filled up from the beginning of the epoch. We
+        # do it as Accelerate would, but with the clock of that round: it would repeat the batches
+        # of the first step, clock and all.
+        together = self.batch_size * self.processes
+        fill = 0 if self.drop_last or self.processes == 1 else -self.size % together
+        return self.size + fill
 
     @property
     def samples_per_step(self) -> int:
@@ -204,9 +210,13 @@ class ClockedSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[ClockedIndex]:
         epoch = self.epoch
-        samples: Any = range(self.size)
-        if self.shuffle:
-            samples = order.visit(self.size, seed=self.seed, epoch=epoch)
+        rounds = (
+            order.visit(self.size, seed=self.seed, epoch=epoch)
+            if self.shuffle
+            else range(self.size)
+            for _ in itertools.count()
+        )
+        samples = itertools.islice(itertools.chain.from_iterable(rounds), len(self))
         step, clock = -1, Clock()
         for place, sample in enumerate(samples):
             now = place // self.samples_per_step

@@ -106,43 +106,44 @@ def _counts(runs: list[dict[str, Any]]) -> np.ndarray:
 
 def regime_verdict(reference: str, differences: list[dict[str, Any]], seeds: int) -> str:
     """One sentence on held-out loss, which may be that there is no difference."""
-    by_verdict: dict[str, list[str]] = {"better": [], "worse": [], "no difference": []}
-    for difference in differences:
-        if difference["metric"] == "loss":
-            by_verdict[difference["verdict"]].append(
-                f"{difference['policy']} ({difference['mean']:+.3f})"
-            )
-    if not any(by_verdict.values()):
+    clause = _clause(differences)
+    if not clause:
         return f"Only {reference} was run."
-    parts = []
-    for word, phrase in (("worse", "worse than"), ("better", "better than")):
-        if names := by_verdict[word]:
-            parts.append(f"{_list(names)} {_be(names)} {phrase} {reference}")
-    if names := by_verdict["no difference"]:
-        parts.append(f"no difference from {reference} can be told for {_list(names)}")
-    sentence = "; ".join(parts)
     note = " (one seed: no verdict is possible)" if seeds < 2 else ""
-    return sentence[0].upper() + sentence[1:] + note + "."
+    return f"Held-out loss against {reference}: {clause}{note}."
 
 
 def overall_verdict(regimes: list[dict[str, Any]]) -> str:
     """The verdicts of all regimes as one sentence."""
-    if len(regimes) == 1:
+    if len(regimes) == 1 or not regimes[0]["differences"]:
         return regimes[0]["verdict"]
     parts = [
-        f"{regime['title'][0].lower()}{regime['title'][1:]}: {_lower(regime['verdict'])}"
+        f"{regime['title'][0].lower()}{regime['title'][1:]}: {_clause(regime['differences'])}"
         for regime in regimes
     ]
-    return "Held-out loss. With " + " With ".join(f"{part}" for part in parts)
+    few = len(regimes[0]["policies"][0]["runs"]) < 2
+    note = " (one seed: no verdict is possible)" if few else ""
+    return f"Held-out loss against {regimes[0]['reference']}: {'; '.join(parts)}{note}."
 
 
-def _lower(sentence: str) -> str:
-    return sentence[0].lower() + sentence[1:] if sentence[:2].istitle() else sentence
+def _clause(differences: list[dict[str, Any]]) -> str:
+    """``static (+2.614) is worse, high-rate (−0.010) shows no difference``."""
+    by_verdict: dict[str, list[str]] = {"worse": [], "better": [], "no difference": []}
+    for difference in differences:
+        if difference["metric"] == "loss":
+            size = f"{difference['mean']:+.3f}".replace("-", "−")
+            by_verdict[difference["verdict"]].append(f"{difference['policy']} ({size})")
+    if len(by_verdict["no difference"]) == sum(map(len, by_verdict.values())) > 1:
+        return f"no difference for {_list(by_verdict['no difference'])}"
+    verbs = {"worse": "be worse", "better": "be better", "no difference": "show no difference"}
+    forms = {"be": ("is", "are"), "show": ("shows", "show")}
+    parts = []
+    for word, names in by_verdict.items():
+        if names:
+            verb, _, rest = verbs[word].partition(" ")
+            parts.append(f"{_list(names)} {forms[verb][len(names) > 1]} {rest}")
+    return ", ".join(parts)
 
 
 def _list(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _be(names: list[str]) -> str:
-    return "is" if len(names) == 1 else "are"
