@@ -36,7 +36,8 @@ def run(quick: bool) -> list[Row]:
 
         padded = torch.tensor([row["input_ids"] for row in lists])
         special = (padded < 5).bool()
-        batch = TokenBatch(Ragged(padded.flatten().numpy(), np.arange(ROWS + 1) * LENGTH), table.batch(np.arange(ROWS)).sample_ids)  # fmt: skip
+        flat = Ragged(padded.flatten().numpy(), np.arange(ROWS + 1) * LENGTH)
+        batch = TokenBatch(flat, np.arange(ROWS))
         seconds = time_interleaved(
             {
                 "collate": lambda: ours(dataset.__getitems__(indices)),

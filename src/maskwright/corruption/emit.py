@@ -10,6 +10,9 @@ from maskwright.corruption.plan import MaskPlan
 from maskwright.errors import BatchError
 from maskwright.ragged import Side
 
+# The label that torch's cross-entropy leaves out.
+IGNORE = -100
+
 
 @dataclass(frozen=True, eq=False)
 class MaskedBatch:
@@ -51,16 +54,18 @@ def mlm(plan: MaskPlan, *, side: Side = "right", length: int | None = None) -> M
             f"{length} to pad to. Cut samples when they are tokenised (max_length={length}): "
             "nothing is truncated in silence."
         )
-    full = longest == length == int(lengths.min(initial=longest))
-    fill = 0 if full else plan.masking.bound.require_pad()
+    ragged = longest < length or int(lengths.min(initial=longest)) < length
+    fill = plan.masking.bound.require_pad() if ragged else 0
     shape = (len(tokens), length)
+    input_ids, attended, labels = (torch.empty(shape, dtype=torch.int64) for _ in range(3))
+    targets = plan.batch.labels or tokens
     left = side == "left"
-    input_ids, attended = (
-        torch.empty(shape, dtype=torch.int64),
-        torch.empty(shape, dtype=torch.int64),
-    )
-    labels = torch.full(shape, -100, dtype=torch.int64)
-    kernels.pad(tokens.values, tokens.offsets, left, fill, input_ids.numpy(), attended.numpy())
-    kernels.scatter(plan.positions, plan.replacements, tokens.offsets, left, input_ids.numpy())
-    kernels.scatter(plan.positions, plan.targets, tokens.offsets, left, labels.numpy())
+    kernels.pad(
+        tokens.values, tokens.offsets, left, fill, IGNORE,
+        input_ids.numpy(), attended.numpy(), labels.numpy(),
+    )  # fmt: skip
+    kernels.scatter(
+        plan.positions, plan.replacements, targets.values, tokens.offsets, left,
+        input_ids.numpy(), labels.numpy(),
+    )  # fmt: skip
     return MaskedBatch(input_ids, attended, labels)

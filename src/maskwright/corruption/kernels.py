@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit, uint64
 
-from maskwright.randomness import GAMMA, MULTIPLIER_1, MULTIPLIER_2
+from maskwright.randomness import ACT, GAMMA, MULTIPLIER_1, MULTIPLIER_2, REPLACE, ROUND, SELECT
 
 _GAMMA = np.uint64(GAMMA)
 _M1 = np.uint64(MULTIPLIER_1)
@@ -20,17 +20,28 @@ _BLOCK = 256
 NOTHING = np.empty(0, np.uint8)
 
 
-@njit(uint64(uint64, uint64), inline="always", cache=True)
-def draw(key, counter):
-    """`randomness.draw`."""
-    word = key + (counter + np.uint64(1)) * _GAMMA
+@njit(uint64(uint64), inline="always", cache=True)
+def mix(word):
+    """`randomness.mix`."""
     word = (word ^ (word >> np.uint64(30))) * _M1
     word = (word ^ (word >> np.uint64(27))) * _M2
     return word ^ (word >> np.uint64(31))
 
 
+@njit(uint64(uint64, uint64), inline="always", cache=True)
+def draw(key, counter):
+    """`randomness.draw`."""
+    return mix(key + (counter + np.uint64(1)) * _GAMMA)
+
+
+@njit(uint64(uint64, uint64, uint64), inline="always", cache=True)
+def sample_key(run_key, sample_id, purpose):
+    """`randomness.sample_keys`, of one sample."""
+    return mix(mix(run_key ^ mix(sample_id + _GAMMA)) ^ mix(purpose + _GAMMA))
+
+
 @njit(cache=True, nogil=True)
-def select_independent(values, offsets, keys, threshold, maskable, protected, out):
+def select_independent(values, offsets, sample_ids, run_key, threshold, maskable, protected, out):
     """Each maskable token where ``draw >> 11 < threshold``; returns how many.
 
     Draws go a block at a time, which the compiler turns into vector instructions; only the hits
@@ -40,7 +51,8 @@ def select_independent(values, offsets, keys, threshold, maskable, protected, ou
     block = np.empty(_BLOCK, np.uint64)
     guarded = len(protected) > 0
     for row in range(len(offsets) - 1):
-        key, start, stop = keys[row], offsets[row], offsets[row + 1]
+        key = sample_key(run_key, np.uint64(sample_ids[row]), np.uint64(SELECT))
+        start, stop = offsets[row], offsets[row + 1]
         for first in range(start, stop, _BLOCK):
             size = min(_BLOCK, stop - first)
             base = np.uint64(first - start)
@@ -56,7 +68,7 @@ def select_independent(values, offsets, keys, threshold, maskable, protected, ou
 
 
 @njit(cache=True, nogil=True)
-def select_exact(values, offsets, keys, rounding, rate, at_least, maskable, protected, out):
+def select_exact(values, offsets, sample_ids, run_key, rate, at_least, maskable, protected, out):
     """The ``k`` maskable tokens of each sample with the smallest draws; returns how many in all.
 
     ``k = floor(rate * m + u)`` for ``m`` maskable tokens and one uniform ``u`` a sample, at least
@@ -71,13 +83,16 @@ def select_exact(values, offsets, keys, rounding, rate, at_least, maskable, prot
     places = np.empty(longest, np.int64)
     for row in range(len(offsets) - 1):
         start = offsets[row]
+        sample_id = np.uint64(sample_ids[row])
+        key = sample_key(run_key, sample_id, np.uint64(SELECT))
         m = 0
         for position in range(start, offsets[row + 1]):
             if maskable[values[position]] and not (guarded and protected[position]):
-                draws[m] = draw(keys[row], np.uint64(position - start))
+                draws[m] = draw(key, np.uint64(position - start))
                 places[m] = position
                 m += 1
-        u = np.float64(draw(rounding[row], np.uint64(0)) >> np.uint64(11)) * 2.0**-53
+        rounding = sample_key(run_key, sample_id, np.uint64(ROUND))
+        u = np.float64(draw(rounding, np.uint64(0)) >> np.uint64(11)) * 2.0**-53
         k = min(m, max(int(np.floor(rate * m + u)), at_least))
         if k == 0:
             continue
@@ -99,7 +114,7 @@ def select_exact(values, offsets, keys, rounding, rate, at_least, maskable, prot
 
 @njit(cache=True, nogil=True)
 def act(
-    values, offsets, positions, act_keys, replace_keys, codes, limits, mask_id, replacements,
+    values, offsets, sample_ids, run_key, positions, codes, limits, mask_id, replacements,
     actions, out,
 ):  # fmt: skip
     """Draws an act for each selected position, and what stands there then.
@@ -108,14 +123,21 @@ def act(
     2 random, 3 keep). A random token is the high half of a 32 × 32 bit product, so that no
     division is needed; its bias is below ``len(replacements) / 2**32``.
     """
-    row = 0
+    row = -1
+    stop = np.int64(0)
+    act_key = replace_key = np.uint64(0)
     many = np.uint64(len(replacements))
     for i in range(len(positions)):
         position = positions[i]
-        while offsets[row + 1] <= position:
-            row += 1
+        if position >= stop:
+            while stop <= position:
+                row += 1
+                stop = offsets[row + 1]
+            sample_id = np.uint64(sample_ids[row])
+            act_key = sample_key(run_key, sample_id, np.uint64(ACT))
+            replace_key = sample_key(run_key, sample_id, np.uint64(REPLACE))
         counter = np.uint64(position - offsets[row])
-        u = draw(act_keys[row], counter) >> np.uint64(11)
+        u = draw(act_key, counter) >> np.uint64(11)
         choice = 0
         while choice < len(codes) - 1 and u >= limits[choice]:
             choice += 1
@@ -124,39 +146,54 @@ def act(
         if code == 1:
             out[i] = mask_id
         elif code == 2:
-            u = draw(replace_keys[row], counter) >> np.uint64(32)
+            u = draw(replace_key, counter) >> np.uint64(32)
             out[i] = replacements[np.int64((u * many) >> np.uint64(32))]
         else:
             out[i] = values[position]
 
 
 @njit(cache=True, nogil=True)
-def pad(values, offsets, left, fill, out, attended):
-    """Copies rows into ``out`` ``(B, S)``, ``fill`` elsewhere; ``attended`` is 1 at the copies."""
-    length = out.shape[1]
+def pad(values, offsets, left, fill, ignore, input_ids, attended, labels):
+    """Copies rows into ``input_ids`` ``(B, S)``, ``fill`` elsewhere; 1 or 0 into ``attended``;
+    ``ignore`` into all of ``labels``.
+
+    Plain loops over slices that start at 0 become vector stores; indexing ``(row, first + i)``
+    costs three times as much.
+    """
+    length = input_ids.shape[1]
     for row in range(len(offsets) - 1):
-        start = offsets[row]
-        size = offsets[row + 1] - start
+        start, stop = offsets[row], offsets[row + 1]
+        size = stop - start
         first = length - size if left else 0
+        ids, ones, ignored = input_ids[row], attended[row], labels[row]
+        source, target, present = values[start:stop], ids[first:], ones[first:]
+        for i in range(length):
+            ignored[i] = ignore
         for i in range(first):
-            out[row, i] = fill
-            attended[row, i] = 0
+            ids[i] = fill
+            ones[i] = 0
         for i in range(size):
-            out[row, first + i] = values[start + i]
-            attended[row, first + i] = 1
+            target[i] = source[i]
+        for i in range(size):
+            present[i] = 1
         for i in range(first + size, length):
-            out[row, i] = fill
-            attended[row, i] = 0
+            ids[i] = fill
+            ones[i] = 0
 
 
 @njit(cache=True, nogil=True)
-def scatter(positions, values, offsets, left, out):
-    """Writes ``values`` at flat ``positions`` of the padded ``out`` ``(B, S)``."""
-    length = out.shape[1]
-    row = 0
+def scatter(positions, replacements, targets, offsets, left, input_ids, labels):
+    """Writes a plan over padded rows; ``targets`` holds a label for each value of the batch."""
+    length = input_ids.shape[1]
+    ids, wanted = input_ids.reshape(-1), labels.reshape(-1)
+    row = -1
+    stop = shift = np.int64(0)
     for i in range(len(positions)):
         position = positions[i]
-        while offsets[row + 1] <= position:
-            row += 1
-        first = length - (offsets[row + 1] - offsets[row]) if left else 0
-        out[row, first + position - offsets[row]] = values[i]
+        if position >= stop:
+            while stop <= position:
+                row += 1
+                stop = offsets[row + 1]
+            shift = (row + 1) * length - stop if left else row * length - offsets[row]
+        ids[position + shift] = replacements[i]
+        wanted[position + shift] = targets[position]

@@ -49,6 +49,8 @@ def plan(masking: Masking, batch: TokenBatch, clock: Clock) -> list[list[tuple[i
             u = randomness.draw(acts, position) >> 11
             total, action = 0.0, Action.KEEP
             for share, act in masking.act.parts:
+                if not share:
+                    continue
                 total += share
                 action = act.code
                 if u < randomness.threshold(total):

@@ -60,19 +60,17 @@ class Tokens:
         from maskwright.corruption import kernels
 
         tokens = batch.tokens
-        keys = randomness.sample_keys(run_key, batch.sample_ids, randomness.SELECT)
         protected = kernels.NOTHING if batch.protected is None else batch.protected.values
         out = np.empty(len(tokens.values), np.int64)
         if exact:
-            rounding = randomness.sample_keys(run_key, batch.sample_ids, randomness.ROUND)
             count = kernels.select_exact(
-                tokens.values, tokens.offsets, keys, rounding, rate, at_least, maskable,
-                protected, out,
+                tokens.values, tokens.offsets, batch.sample_ids, np.uint64(run_key), rate, at_least,
+                maskable, protected, out,
             )  # fmt: skip
         else:
             count = kernels.select_independent(
-                tokens.values, tokens.offsets, keys, np.uint64(randomness.threshold(rate)),
-                maskable, protected, out,
+                tokens.values, tokens.offsets, batch.sample_ids, np.uint64(run_key),
+                np.uint64(randomness.threshold(rate)), maskable, protected, out,
             )  # fmt: skip
         return out[:count]
 

@@ -6,7 +6,9 @@ import contextlib
 import multiprocessing
 import os
 import queue
-from collections.abc import Callable, Iterable
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -53,6 +55,7 @@ def run_all(
 
     Raises:
         RunFailed: a job failed. Jobs that had begun are finished first, and their results kept.
+        KeyboardInterrupt: Ctrl-C; the workers are ended in the middle of their jobs.
     """
     waiting = {job.name: job for job in jobs if job.name not in done}
     by_folder = {job.folder: job for job in jobs}
@@ -64,6 +67,7 @@ def run_all(
     running: dict[Future[None], Job] = {}
     failure: tuple[Job, BaseException] | None = None
     workers = min(workers, len(waiting))
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, context, _open, (shared, news))
     try:
         while running or (waiting and failure is None):
@@ -75,7 +79,8 @@ def run_all(
             # no more than there are workers: what was not handed out need not be taken back
             for job in ready[: workers - len(running)] if failure is None else []:
                 del waiting[job.name]
-                running[pool.submit(_work, job)] = job
+                with _no_interrupt():  # a worker process is started here, and inherits it
+                    running[pool.submit(_work, job)] = job
             ended, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
             _drain(news, tell, by_folder)
             for future in ended:
@@ -86,8 +91,13 @@ def run_all(
                 else:
                     finished.add(job.name)
                     tell(Event(job, job.total_steps, done=True))
+    except BaseException:
+        # Ctrl-C: nobody wants to wait for the end of a run. What it saves is renamed into place
+        # when it is whole, so the process may end at any moment.
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
+        raise
     finally:
-        # on Ctrl-C the workers get the signal too, and leave their job
         pool.shutdown(wait=True, cancel_futures=True)
     if failure is not None:
         job, error = failure
@@ -103,6 +113,19 @@ def run_all(
         ) from error
 
 
+@contextlib.contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Processes started within it never see Ctrl-C; this one sees it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _drain(news: Any, tell: Callable[[Event], None], jobs: dict[Path, Job]) -> None:
     with contextlib.suppress(queue.Empty):
         while True:
@@ -116,6 +139,7 @@ _worker: dict[str, Any] = {}
 
 
 def _open(shared: Shared, news: Any) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
     import transformers
 
@@ -123,7 +147,10 @@ def _open(shared: Shared, news: Any) -> None:
     from maskwright.lab.config import parse
     from maskwright.lab.preparation import held_out_set
 
+    # The display shows what matters. What is silenced besides are the bars of loading and saving,
+    # and the notice that an encoder without an output head gets a new one, once for every run.
     transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     experiment = parse(shared.experiment)
     torch.set_num_threads(experiment.threads)
@@ -134,6 +161,14 @@ def _open(shared: Shared, news: Any) -> None:
         held_out=held_out_set(TokenTable.open(shared.held_out), tokenizer, experiment),
         news=news,
     )
+
+
+def _end_with_parent() -> None:
+    """Leaves no worker behind when the process that started it was killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(job: Job) -> None:
