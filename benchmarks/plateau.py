@@ -1,4 +1,4 @@
-"""Local attention and fast rotary positions take a tiny ModernBERT off the unigram plateau early."""
+"""Local attention and fast rotary positions take a tiny ModernBERT off the unigram plateau."""
 
 from __future__ import annotations
 

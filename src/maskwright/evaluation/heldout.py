@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from maskwright.clock import Clock
 from maskwright.corruption import MaskedBatch, mlm
+from maskwright.errors import DataError
 from maskwright.evaluation.masks import SEED, evaluation_masking
 from maskwright.hf.head import predicted_only
 from maskwright.vocabulary import Vocabulary
@@ -80,6 +81,10 @@ class HeldOut:
             tokens: how many tokens to use at most, spread evenly over the split; all unless given.
             batch_size: samples of a batch. It is part of the result: sums in another order round
                 differently.
+
+        Raises:
+            ConfigError: the masks are unknown.
+            DataError: there is no token to predict.
         """
         masking = evaluation_masking(masks).bind(vocabulary)
         share = 1.0 if tokens is None else min(1.0, tokens / int(table.lengths.sum()))
@@ -95,7 +100,13 @@ class HeldOut:
             digest.update(plan.positions.tobytes())
             batches.append(mlm(plan, side=vocabulary.padding_side))
             documents.append(table.documents[batch.sample_ids[batch.tokens.rows[plan.positions]]])
-        return cls(masks, tuple(batches), np.concatenate(documents), digest.hexdigest()[:16])
+        numbers = np.concatenate(documents)
+        if not len(numbers):
+            raise DataError(
+                f"The {chosen} held-out samples hold special tokens only, such as [UNK]: there is "
+                "nothing to predict. Check data.source, and that data.tokenizer knows its script."
+            )
+        return cls(masks, tuple(batches), numbers, digest.hexdigest()[:16])
 
     @property
     def targets(self) -> np.ndarray:

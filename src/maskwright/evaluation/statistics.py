@@ -15,6 +15,7 @@ from scipy.stats import bootstrap
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+_AT_A_TIME = 20_000_000  # numbers gathered at a time: 160 MB
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def interval(sums: np.ndarray, counts: np.ndarray) -> Interval:
         "confidence_level": CONFIDENCE,
         "method": "percentile",
         "vectorized": True,
+        "batch": max(1, min(RESAMPLES, _AT_A_TIME // sums.size)),
         "rng": np.random.default_rng(0),
     }
     if seeds > 1 and documents > 1:

@@ -12,16 +12,17 @@ import yaml
 from maskwright.errors import ConfigError, SaveError
 from maskwright.lab.config import Experiment
 from maskwright.lab.examples import report_examples
-from maskwright.lab.files import read_json, write_json, write_text
+from maskwright.lab.files import read_json, write_folder, write_json, write_text
 from maskwright.lab.jobs import plan_jobs
 from maskwright.lab.machine import machine, versions
 from maskwright.lab.pool import Event, Shared, run_all
 from maskwright.lab.preparation import Prepared, prepare
 from maskwright.lab.results import overall_verdict, regime_results
-from maskwright.lab.run import RUN_FILE, Job, finished
+from maskwright.lab.run import RUN_FILE, Job, finished, settings_in
 
 RESULTS_FILE = "results.json"
 FORMAT = "maskwright.results/1"
+EXPERIMENT_FILE = "experiment.yaml"
 EXAMPLE_TOKENS = 48
 
 
@@ -46,7 +47,7 @@ def compare(
         the results, as in the file.
 
     Raises:
-        ConfigError: ``out`` holds runs made with other settings.
+        ConfigError: ``out`` holds runs made with other settings, or files of somebody else.
         SaveError: something cannot be written.
     """
     watcher = watcher or Watcher()
@@ -54,9 +55,9 @@ def compare(
     prepared = prepare(experiment, say=watcher.note)
     warmups, runs = plan_jobs(experiment, prepared, out)
     jobs = [*warmups, *runs]
-    done = {job.name for job in jobs if _is_done(job)}
-    write_text(out / "experiment.yaml", to_yaml(experiment))
-    prepared.tokenizer.save_pretrained(out / "tokenizer")
+    done = {job.name for job in jobs if is_done(job)}
+    write_text(out / EXPERIMENT_FILE, to_yaml(experiment))
+    write_folder(out / "tokenizer", prepared.tokenizer.save_pretrained)
     watcher.begin(jobs, done)
     try:
         run_all(
@@ -78,14 +79,20 @@ def compare(
     return results
 
 
-def _is_done(job: Job) -> bool:
+def is_done(job: Job) -> bool:
+    """Whether the job was finished before.
+
+    Raises:
+        ConfigError: its folder holds a run, finished or only begun, with other settings.
+    """
     if finished(job) is not None:
         return True
-    if (job.folder / RUN_FILE).is_file():
-        changed = _changed(read_json(job.folder / RUN_FILE).get("spec", {}), job.spec)
+    old = settings_in(job.folder)
+    if old is not None and old != job.spec:
+        changed = ", ".join(_changed(old, job.spec)) if old else "what is not recorded"
         raise ConfigError(
-            f"{job.folder} holds a run made with other settings ({', '.join(changed)}). Choose "
-            "another folder with --out, or delete this one to train again."
+            f"{job.folder} holds a run made with other settings ({changed}). Choose another folder "
+            "with --out, or delete this one to train again."
         )
     return False
 
@@ -166,6 +173,13 @@ def to_yaml(experiment: Experiment) -> str:
 
 
 def _make_folder(out: Path) -> None:
+    ours = ("tokenizer", "warmup", "runs", RESULTS_FILE, "report.html")
+    strangers = [name for name in ours if (out / name).exists()]
+    if strangers and not (out / EXPERIMENT_FILE).is_file():
+        raise ConfigError(
+            f"{out} is not the folder of a comparison (it has no {EXPERIMENT_FILE}), and its "
+            f"{' and '.join(strangers)} would be overwritten. Choose another folder with --out."
+        )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -6,13 +6,24 @@ runs, but for its regimes and policies.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from maskwright.corruption import Masking, Mixture
 from maskwright.corruption.act import ACTS
 from maskwright.errors import ConfigError, PolicyError, unknown
+from maskwright.evaluation.masks import evaluation_masking
 from maskwright.schedule import Cosine, Linear, Schedule
 
 
@@ -31,10 +42,18 @@ class RateSchedule(_Section):
         return {"linear": Linear, "cosine": Cosine}[self.schedule](self.start, self.end)
 
 
+# Which of the two forms of a rate is meant is decided first, so that an error speaks of that one.
+_FORMS_OF_RATE = ("(number)", "(schedule)")
+Rate = Annotated[
+    Annotated[float, Tag("(number)")] | Annotated[RateSchedule, Tag("(schedule)")],
+    Discriminator(lambda v: _FORMS_OF_RATE[isinstance(v, dict | RateSchedule)]),
+]
+
+
 class Policy(_Section):
     """A masking policy: the fields of `maskwright.Masking`."""
 
-    rate: float | RateSchedule = 0.15
+    rate: Rate = 0.15
     act: dict[str, float] = {"mask": 0.8, "random": 0.1, "keep": 0.1}
     refresh: str = "dynamic"
     exact: bool = False
@@ -144,6 +163,11 @@ class Evaluation(_Section):
     every: int = Field(default=50, ge=1, description="steps between two points of a learning curve")
     batch_size: int = Field(default=32, ge=1)
 
+    @model_validator(mode="after")
+    def _known(self) -> Evaluation:
+        evaluation_masking(self.masks)
+        return self
+
 
 class Experiment(_Section):
     """A comparison of masking policies."""
@@ -158,13 +182,21 @@ class Experiment(_Section):
     )
     regimes: tuple[Regime, ...] = Field(min_length=1)
     warmup: Warmup | None = None
-    seeds: tuple[int, ...] = Field(default=(0, 1, 2), min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**32)], ...] = Field(
+        default=(0, 1, 2), min_length=1
+    )
     evaluation: Evaluation = Evaluation()
     workers: int = Field(default=2, ge=1, description="runs at a time")
     threads: int = Field(default=1, ge=1, description="threads of one run")
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
+        for name in self.policies:
+            if not re.fullmatch(r"\w[\w.+-]*", name):  # it names a folder
+                raise ConfigError(
+                    f"policies.{name}: a policy is named with letters, digits, '-', '_', '.' and "
+                    f"'+', got {name!r}."
+                )
         if self.reference not in self.policies:
             raise ConfigError(unknown("reference policy", self.reference, self.policies))
         names = [regime.name for regime in self.regimes]
@@ -182,37 +214,52 @@ def parse(settings: dict[str, Any]) -> Experiment:
     try:
         return Experiment.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError("\n".join(_explain(problem) for problem in error.errors())) from None
+        problems = error.errors()
+        # a list whose members are wrong counts as too short besides
+        own = [p for p in problems if p["type"] != "too_short" or p["input"] in ([], ())]
+        raise ConfigError("\n".join(map(_explain, own or problems))) from None
+
+
+_WORDS = {
+    "missing": "is missing",
+    "model_type": "takes a section of settings",
+    "dict_type": "takes a section of settings",
+    "tuple_type": "takes a list",
+    "too_short": "takes a list of at least one",
+}
 
 
 def _explain(problem: Any) -> str:
-    path = [str(part) for part in problem["loc"]]
-    where = ".".join(path)
+    path = [part for part in problem["loc"] if part not in _FORMS_OF_RATE]
+    where = ".".join(map(str, path))
     if problem["type"] == "extra_forbidden":
-        known = _keys_at(problem["loc"][:-1])
-        return unknown("setting", where, [".".join([*path[:-1], key]) for key in known])
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{where}: {message} (got {problem['input']!r})." if where else message
+        known = _keys_at(path[:-1])
+        above = where.rpartition(".")[0]
+        return unknown("setting", where, [f"{above}.{key}" if above else key for key in known])
+    if problem["type"] == "value_error":  # a message of our own, which gives the value
+        message = str(problem["ctx"]["error"])
+        return f"{where}: {message}" if where else message
+    message = problem["msg"].replace("Input should", "should").replace("String should", "should")
+    message = _WORDS.get(problem["type"], message)
+    got = "" if problem["type"] == "missing" else f", got {problem['input']!r}"
+    return f"{where}: {message}{got}." if got else f"{where} {message}."
 
 
-def _keys_at(path: tuple[Any, ...]) -> list[str]:
+def _keys_at(path: list[Any]) -> list[str]:
     """The settings that exist in the section at ``path``."""
-    section: Any = Experiment
-    for part in path:
-        if part == "policies":
-            section = Policy
-        elif part == "regimes":
-            section = Regime
-        elif isinstance(section, type) and part in getattr(section, "model_fields", {}):
-            annotation = section.model_fields[part].annotation
-            found = [
-                a for a in (annotation, *getattr(annotation, "__args__", ())) if _is_section(a)
-            ]
-            section = found[0] if found else section
-        elif part == "RateSchedule":
-            section = RateSchedule
+    section: type[_Section] = Experiment
+    parts = iter(path)
+    for part in parts:
+        if part in ("policies", "regimes"):
+            section = Policy if part == "policies" else Regime
+            next(parts, None)  # the name of a policy, the number of a regime
+        else:
+            section = next(_sections_in(section.model_fields[part].annotation))
     return list(section.model_fields)
 
 
-def _is_section(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, _Section)
+def _sections_in(annotation: Any) -> Iterator[type[_Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, _Section):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _sections_in(part)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,18 +12,19 @@ import torch
 
 from maskwright.data.sources import load_corpus
 from maskwright.data.table_cache import cached_table
-from maskwright.errors import DataError, ResultsError
+from maskwright.errors import ResultsError
 from maskwright.evaluation.heldout import HeldOut
 from maskwright.lab.config import Data, Evaluation
 from maskwright.lab.files import read_json
-from maskwright.lab.model import load_model
+from maskwright.lab.model import load_model, longest_sample
+from maskwright.lab.preparation import read_tokenizer
 from maskwright.lab.run import RUN_FILE
 from maskwright.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Scores of a model, and those that were recorded with it, if any."""
+    """Scores of a model; and those recorded with it, if they were made on the same positions."""
 
     scores: dict[str, float]
     recorded: dict[str, float] | None
@@ -34,7 +37,11 @@ class Evaluated:
 
 
 def evaluate(
-    folder: Path, *, source: str | None = None, settings: Evaluation | None = None
+    folder: Path,
+    *,
+    source: str | None = None,
+    text_column: str | None = None,
+    settings: Evaluation | None = None,
 ) -> Evaluated:
     """Scores the model in ``folder``.
 
@@ -42,53 +49,81 @@ def evaluate(
         folder: made by `maskwright.lab.train` or `compare`; or any masked language model with its
             tokenizer, and then ``source`` says on what text.
         source: as for `load_corpus`; what the model was evaluated on before, unless given.
+        text_column: of a tabular ``source``.
         settings: of the evaluation; those of before unless given.
 
+    Returns:
+        the scores; with those that were recorded, if both were judged on the same positions.
+
     Raises:
-        ResultsError: the folder has no record of an evaluation, and no source was given; or the
-            text has changed since.
+        ResultsError: there is no such folder; or it has no record of an evaluation, and no source
+            was given; or the text has changed since.
+        ModelError: its model cannot be loaded, or is not whole.
     """
-    record = read_json(folder / RUN_FILE) if (folder / RUN_FILE).is_file() else None
+    if not folder.is_dir():
+        raise ResultsError(f"There is no folder {folder}. Name one with a model and its tokenizer.")
+    record = _record(folder)
     if record is None and source is None:
         raise ResultsError(
             f"{folder} has no {RUN_FILE} that says what it was evaluated on. Name a text: "
             "--data state-of-the-union, or a file."
         )
-    data = Data.model_validate(record["data"]) if record is not None else Data()
-    known = record is not None and source is None and settings is None
     spec: dict[str, Any] = record["spec"] if record is not None else {}
-    if settings is None:
-        fields = Evaluation.model_fields
-        settings = Evaluation(
-            **{k: v for k, v in spec.get("evaluation", {}).items() if k in fields}
-        )
-    # sums in another order would round differently
-    torch.set_num_threads(spec.get("threads", 1))
-    tokenizer = _tokenizer(folder)
-    corpus = load_corpus(source or data.source, text_column=data.text_column)
-    table = cached_table(corpus, settings.split, tokenizer, max_length=data.max_length)
+    before = _evaluation(spec)
+    tokenizer, model = read_tokenizer(folder), load_model(folder)
+    data = Data.model_validate(record["data"]) if record is not None else _data_for(model)
+    if source is not None:
+        data = data.model_copy(update={"source": source, "text_column": text_column})
+    chosen = settings or before
+    corpus = load_corpus(data.source, text_column=data.text_column)
+    table = cached_table(corpus, chosen.split, tokenizer, max_length=data.max_length)
     held_out = HeldOut.build(
         table,
         Vocabulary.from_tokenizer(tokenizer),
-        masks=settings.masks,
-        tokens=settings.tokens,
-        batch_size=settings.batch_size,
+        masks=chosen.masks,
+        tokens=chosen.tokens,
+        batch_size=chosen.batch_size,
     )
-    if known and held_out.fingerprint != spec["evaluation"]["fingerprint"]:
+    then = spec.get("evaluation", {}).get("fingerprint")
+    same = held_out.fingerprint == then
+    if record is not None and source is None and chosen == before and not same:
         raise ResultsError(
             f"The held-out text or its masks have changed since {folder} was evaluated "
-            f"(fingerprint {held_out.fingerprint}, then {spec['evaluation']['fingerprint']})."
+            f"(fingerprint {held_out.fingerprint}, then {then})."
         )
-    scores = held_out.score(load_model(folder)).mean
-    return Evaluated(scores, record["final"] if known and record else None, held_out)
+    with _threads(spec.get("threads", 1)):
+        scores = held_out.score(model).mean
+    return Evaluated(scores, record["final"] if record is not None and same else None, held_out)
 
 
-def _tokenizer(folder: Path) -> Any:
-    from transformers import AutoTokenizer
+def _record(folder: Path) -> dict[str, Any] | None:
+    path = folder / RUN_FILE
+    if not path.is_file():
+        return None
+    record = read_json(path)
+    if not isinstance(record, dict) or not {"spec", "data", "final"} <= record.keys():
+        raise ResultsError(f"{path} is not the record of a training by maskwright.")
+    return record
 
+
+def _evaluation(spec: dict[str, Any]) -> Evaluation:
+    fields = Evaluation.model_fields
+    return Evaluation(**{k: v for k, v in spec.get("evaluation", {}).items() if k in fields})
+
+
+def _data_for(model: Any) -> Data:
+    """The usual cut of samples, or a shorter one for a model that takes no more."""
+    data, limit = Data(), longest_sample(model)
+    length = data.max_length if limit is None else min(limit, data.max_length)
+    return data.model_copy(update={"max_length": length})
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
+    """As many as in training: sums in another order would round differently."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
     try:
-        return AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"No tokenizer can be loaded from {folder}: {str(error).splitlines()[0]}"
-        ) from None
+        yield
+    finally:
+        torch.set_num_threads(before)

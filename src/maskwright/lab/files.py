@@ -1,9 +1,13 @@
-"""Results are files: written whole or not at all."""
+"""Results are files and folders: written whole or not at all."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +40,54 @@ def write_text(path: Path, text: str) -> Path:
             "another folder with --out; nothing was left half-written."
         ) from None
     return path
+
+
+def write_folder(path: Path, fill: Callable[[Path], None]) -> Path:
+    """Fills a temporary folder beside ``path`` and renames it; what stood there before is replaced.
+
+    Raises:
+        SaveError: it cannot be written; what stood at ``path`` before still stands.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with saving(path):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            fill(temporary)
+            shutil.rmtree(path, ignore_errors=True)
+            temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return path
+
+
+@contextmanager
+def saving(path: Path) -> Iterator[None]:
+    """Within it, whatever a library raises on a full disk is a `SaveError` that names ``path``."""
+    try:
+        yield
+    except Exception as error:
+        reason = None if isinstance(error, SaveError) else _why_not_written(error)
+        if reason is None:
+            raise
+        raise SaveError(
+            f"{path} cannot be written: {reason}. Free some space and give the same command "
+            "again; what was finished is kept, and nothing was left half-written."
+        ) from None
+
+
+def _why_not_written(error: Exception) -> str | None:
+    """``None`` where the error is about something else."""
+    if isinstance(error, OSError):
+        return error.strerror
+    # safetensors and tokenizers, in Rust, raise exceptions of their own; so does torch.save
+    if found := re.search(r"\(os error (\d+)\)", str(error)):
+        return os.strerror(int(found[1]))
+    if isinstance(error, RuntimeError) and re.search(
+        "PytorchStreamWriter|inline_contain", str(error)
+    ):
+        return "the file could not be written to its end (is the disk full?)"
+    return None
 
 
 def read_json(path: Path) -> Any:

@@ -13,14 +13,16 @@ def build_model(config: Model, tokenizer: Any, *, seed: int, max_length: int) ->
     """A masked language model with weights that depend on ``seed`` alone.
 
     Raises:
-        ModelError: the width is not a multiple of the heads, or a pretrained model cannot be
-            loaded or takes shorter samples.
+        ModelError: the width is not a multiple of the heads; or a pretrained model cannot be
+            loaded, takes shorter samples, or has fewer ids than the tokenizer.
     """
     from transformers import ModernBertConfig, ModernBertForMaskedLM, set_seed
 
     set_seed(seed)
     if config.pretrained is not None:
-        return load_model(resolve(config.pretrained), max_length=max_length)
+        model = load_model(resolve(config.pretrained), new_head=True)
+        check_fits(model, config.pretrained, tokenizer, max_length)
+        return model
     if config.width % config.heads:
         raise ModelError(
             f"A model of width {config.width} cannot have {config.heads} heads: the width must be "
@@ -47,27 +49,69 @@ def build_model(config: Model, tokenizer: Any, *, seed: int, max_length: int) ->
     return ModernBertForMaskedLM(ModernBertConfig(**settings))
 
 
-def load_model(folder: str | Path, *, max_length: int | None = None) -> Any:
+def load_model(place: str | Path, *, new_head: bool = False) -> Any:
     """A masked language model from a folder or the Hub.
 
+    Args:
+        new_head: take an encoder whose output head is missing, and give it a new one; otherwise
+            a model with missing weights is refused.
+
     Raises:
-        ModelError: nothing can be loaded from there, or samples are longer than the model takes.
+        ModelError: nothing can be loaded from there, or weights are missing.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForMaskedLM
 
     try:
-        model = AutoModelForMaskedLM.from_pretrained(folder)
-    except (OSError, ValueError) as error:
+        model, found = AutoModelForMaskedLM.from_pretrained(place, output_loading_info=True)
+    # a damaged file surfaces as whatever the reader meets first
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise ModelError(
-            f"No masked language model can be loaded from {folder}: {str(error).splitlines()[0]}"
+            f"No masked language model can be loaded from {place}: {first_line(error)}"
         ) from None
-    limit = getattr(model.config, "max_position_embeddings", None)
-    if max_length is not None and limit is not None and max_length > limit:
+    missing = sorted(found["missing_keys"])
+    if missing and not new_head:
         raise ModelError(
-            f"Samples of data.max_length={max_length} tokens are longer than {folder} takes "
-            f"({limit}). Use data.max_length={limit} or less."
+            f"{place} is not a whole masked language model: {len(missing)} weights are missing "
+            f"({', '.join(missing[:3])}), so its figures would be those of random ones. Train it "
+            "first: maskwright train --set model.pretrained=…"
         )
     return model
+
+
+def check_fits(model: Any, name: object, tokenizer: Any, max_length: int) -> None:
+    """Refuses samples that a pretrained model cannot take.
+
+    Raises:
+        ModelError: samples are longer than its positions, or ids larger than its embedding.
+    """
+    limit = longest_sample(model)
+    if limit is not None and max_length > limit:
+        raise ModelError(
+            f"Samples of data.max_length={max_length} tokens are longer than {name} takes "
+            f"({limit}). Use data.max_length={limit} or less."
+        )
+    size = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) > size:
+        raise ModelError(
+            f"The tokenizer has {len(tokenizer)} ids and {name} only {size}. Use the tokenizer "
+            f"that it was trained with: data.tokenizer={name}"
+        )
+
+
+def longest_sample(model: Any) -> int | None:
+    """How many tokens a model takes; ``None`` where it has no limit."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    embeddings = getattr(model.base_model, "embeddings", None)
+    table = getattr(embeddings, "position_embeddings", None)
+    offset = getattr(table, "padding_idx", None)
+    # RoBERTa counts positions from behind its padding id: of 514 it has 512 to give
+    return limit if limit is None or offset is None else limit - offset - 1
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says, without the advice that follows."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def resolve(name: str) -> str:

@@ -14,7 +14,7 @@ from maskwright.errors import DataError
 from maskwright.evaluation.heldout import HeldOut
 from maskwright.evaluation.unigram import unigram_scores
 from maskwright.lab.config import Data, Experiment
-from maskwright.lab.model import resolve
+from maskwright.lab.model import first_line, resolve
 from maskwright.vocabulary import Vocabulary
 
 
@@ -73,14 +73,21 @@ def load_tokenizer(data: Data, corpus: Corpus) -> Any:
         return train_bpe(
             corpus.documents("train"), data.vocabulary_size, max_length=data.max_length
         )
+    return read_tokenizer(resolve(data.tokenizer))
+
+
+def read_tokenizer(place: str | Path) -> Any:
+    """The tokenizer in a folder or on the Hub.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(resolve(data.tokenizer))
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"No tokenizer can be loaded from {data.tokenizer}: {str(error).splitlines()[0]}"
-        ) from None
+        return AutoTokenizer.from_pretrained(place)
+    except Exception as error:  # tokenizers raises bare Exception for a damaged file
+        raise DataError(f"No tokenizer can be loaded from {place}: {first_line(error)}") from None
 
 
 def prepare(
@@ -97,7 +104,18 @@ def prepare(
         for split in ("train", experiment.evaluation.split)
     )
     evaluation = held_out_set(held_out, tokenizer, experiment)
+    _check_words(train, tokenizer)
     return Prepared(tokenizer, train, held_out, corpus, evaluation)
+
+
+def _check_words(table: Any, tokenizer: Any) -> None:
+    some = Vocabulary.from_tokenizer(tokenizer).maskable[table.tokens.values].any()
+    table.release()
+    if not some:
+        raise DataError(
+            "The training text holds special tokens only, such as [UNK] or [PAD]: there is nothing "
+            "to mask. Check data.source, and that data.tokenizer knows its script."
+        )
 
 
 def held_out_set(table: Any, tokenizer: Any, experiment: Experiment) -> HeldOut:

@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 from transformers import PrinterCallback, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
 
 from maskwright.data.subset import Subset
-from maskwright.errors import SaveError
+from maskwright.errors import ModelError
 from maskwright.evaluation.heldout import HeldOut, Scores
 from maskwright.hf import MaskingCollator, MaskingTrainer
 from maskwright.lab.config import Model, Policy, Training
-from maskwright.lab.files import read_json, write_json
+from maskwright.lab.files import read_json, saving, write_folder, write_json
 from maskwright.lab.model import build_model, load_model
 
 RUN_FILE = "run.json"
+CHECKPOINTS = "checkpoints"
 _RECORD_FILE = "record.json"
 
 # Called with the step, and with the held-out loss where it was just measured.
@@ -67,26 +67,45 @@ def finished(job: Job) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     result = read_json(path)
-    return result if result.get("spec") == job.spec else None
+    return result if isinstance(result, dict) and result.get("spec") == job.spec else None
+
+
+def settings_in(folder: Path) -> dict[str, Any] | None:
+    """The ``spec`` of the run that was finished or begun in a folder; ``None`` without one.
+
+    A run counts as begun from its first checkpoint.
+    """
+    last = last_checkpoint(folder)
+    path = folder / RUN_FILE
+    if not path.is_file():
+        if last is None:
+            return None
+        path = last / _RECORD_FILE
+    content = read_json(path)
+    spec = content.get("spec") if isinstance(content, dict) else None
+    return spec if isinstance(spec, dict) else {}
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint of a run that is whole: its record is written after all else."""
+    whole = (folder / CHECKPOINTS).glob(f"checkpoint-*/{_RECORD_FILE}")
+    return max((path.parent for path in whole), key=_step_of, default=None)
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def execute(job: Job, table: Any, tokenizer: Any, held_out: HeldOut, tell: Tell) -> dict[str, Any]:
     """Trains, evaluates and saves; the result is also in the job's folder."""
     training = Training.model_validate(job.spec["training"])
     policy = Policy.model_validate(job.spec["policy"])
-    checkpoints = job.folder / "checkpoints"
-    if job.start is None:
-        config = Model.model_validate(job.spec["model"])
-        model = build_model(
-            config, tokenizer, seed=job.seed, max_length=job.spec["data"]["max_length"]
-        )
-    else:
-        model = load_model(job.start)
-    recorder = _Recorder(held_out, job.spec["evaluation"]["every"], tell)
+    model = _first_model(job, tokenizer)
+    recorder = _Recorder(job.spec, held_out, tell)
     trainer = MaskingTrainer(
         model,
         TrainingArguments(
-            output_dir=str(checkpoints),
+            output_dir=str(job.folder / CHECKPOINTS),
             seed=job.seed,
             max_steps=job.steps or -1,
             num_train_epochs=job.epochs or 1,
@@ -110,28 +129,32 @@ def execute(job: Job, table: Any, tokenizer: Any, held_out: HeldOut, tell: Tell)
     )
     trainer.remove_callback(PrinterCallback)
     recorder.trainer = trainer
-    last = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
-    if last is not None:
-        recorder.restore(Path(last))
+    last = last_checkpoint(job.folder)
+    if last is None:  # then what may lie there was left half-written
+        shutil.rmtree(job.folder / CHECKPOINTS, ignore_errors=True)
+    else:
+        recorder.restore(last)
+    with saving(job.folder):
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    return _save(job, trainer, recorder, tokenizer)
+
+
+def _first_model(job: Job, tokenizer: Any) -> Any:
+    length = job.spec["data"]["max_length"]
+    if job.start is None:
+        config = Model.model_validate(job.spec["model"])
+        return build_model(config, tokenizer, seed=job.seed, max_length=length)
     try:
-        trainer.train(resume_from_checkpoint=last)
-        return _save(job, trainer, recorder, tokenizer)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise SaveError(
-            f"The run {job.name} could not write to {job.folder}: {error.strerror}. Free some "
-            "space and run the same command again; finished runs are kept."
+        return load_model(job.start)
+    except ModelError as error:
+        raise ModelError(
+            f"The run {job.name} cannot start. {error} Delete that folder and give the same "
+            "command again: the shared start is then trained anew."
         ) from None
 
 
 def _save(job: Job, trainer: Any, recorder: _Recorder, tokenizer: Any) -> dict[str, Any]:
-    """The model first, under a temporary name; then what was measured."""
-    job.folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = job.folder.with_name(f".{job.folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    trainer.model.save_pretrained(temporary)
-    tokenizer.save_pretrained(temporary)
+    """Model, tokenizer and what was measured, in the job's folder."""
     scores = recorder.scores
     assert scores is not None
     tokens = trainer.tokens_seen
@@ -157,18 +180,22 @@ def _save(job: Job, trainer: Any, recorder: _Recorder, tokenizer: Any) -> dict[s
             "tokens_per_second": tokens / recorder.seconds,
         },
     }
-    write_json(temporary / RUN_FILE, result)
-    shutil.rmtree(job.folder, ignore_errors=True)
-    temporary.rename(job.folder)
+
+    def fill(folder: Path) -> None:
+        trainer.model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        write_json(folder / RUN_FILE, result)
+
+    write_folder(job.folder, fill)
     return result
 
 
 class _Recorder(TrainerCallback):
     """Keeps the learning curve, and the time that training took without the evaluations."""
 
-    def __init__(self, held_out: HeldOut, every: int, tell: Tell) -> None:
+    def __init__(self, spec: dict[str, Any], held_out: HeldOut, tell: Tell) -> None:
+        self.spec = spec
         self.held_out = held_out
-        self.every = every
         self.tell = tell
         self.trainer: Any = None
         self.history: list[dict[str, Any]] = []
@@ -189,6 +216,7 @@ class _Recorder(TrainerCallback):
         write_json(
             folder / _RECORD_FILE,
             {
+                "spec": self.spec,
                 "history": self.history,
                 "training": self.training,
                 "seconds": self.seconds,
@@ -207,7 +235,9 @@ class _Recorder(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         last = state.global_step >= state.max_steps
-        if last or state.global_step % self.every == 0:
+        if last:
+            control.should_save = False  # the result itself follows
+        if last or state.global_step % self.spec["evaluation"]["every"] == 0:
             self.seconds += time.perf_counter() - self._since
             self._evaluate(state)
         elif state.global_step % 5 == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
@@ -28,7 +29,8 @@ def load(
     Args:
         file: a YAML file; with a preset, it changes the preset.
         preset: one of `PRESETS`; ``quick`` unless there is a file.
-        changes: ``key=value`` with dots, the value in YAML: ``training.learning_rate=1e-3``.
+        changes: ``key=value`` with dots, the value in YAML: ``training.learning_rate=1e-3``. A
+            member of a list goes by its name or number: ``regimes.repeated.epochs=5``.
         policies: keep only these of the policies.
         seeds: use the seeds ``0 … seeds - 1``.
 
@@ -60,21 +62,51 @@ def read_preset(name: str) -> dict[str, Any]:
 
 
 def merge(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """``settings`` with ``changes`` written over them, section by section."""
+    """``settings`` with ``changes`` written over them, section by section.
+
+    Over a list, a section names members by their ``name`` or by their number from 0; a list is
+    replaced by a list.
+
+    Raises:
+        ConfigError: a list has no such member.
+    """
     merged = dict(settings)
     for key, value in changes.items():
         old = merged.get(key)
         if isinstance(old, dict) and isinstance(value, dict):
             value = merge(old, value)
+        elif isinstance(old, list) and isinstance(value, dict):
+            value = _merge_list(key, old, value)
         merged[key] = value
+    return merged
+
+
+def _merge_list(key: str, members: list[Any], changes: dict[str, Any]) -> list[Any]:
+    places = {str(number): number for number in range(len(members))}
+    places |= {
+        str(m["name"]): n for n, m in enumerate(members) if isinstance(m, dict) and "name" in m
+    }
+    merged = list(members)
+    for name, value in changes.items():
+        if str(name) not in places:
+            raise ConfigError(unknown(f"member of {key}", name, places))
+        place = places[str(name)]
+        both = isinstance(merged[place], dict) and isinstance(value, dict)
+        merged[place] = merge(merged[place], value) if both else value
     return merged
 
 
 def _read(file: Path) -> dict[str, Any]:
     try:
         settings = yaml.safe_load(file.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"The experiment {file} cannot be read: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"The experiment {file} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"The experiment {file} is not text in UTF-8.") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"The experiment {file} is not YAML: {_where(error)}.") from None
+    if settings is None:
+        raise ConfigError(f"The experiment {file} is empty. Start from a preset: --preset quick")
     if not isinstance(settings, dict):
         raise ConfigError(f"The experiment {file} must be a YAML mapping of settings.")
     return settings
@@ -87,24 +119,29 @@ def _change(text: str) -> dict[str, Any]:
     try:
         nested: Any = _number(yaml.safe_load(value))
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {key}: the value is not YAML: {error}") from None
+        raise ConfigError(f"--set {key}: the value is not YAML: {_where(error)}.") from None
     for part in reversed(key.split(".")):
         nested = {part: nested}
     return nested
 
 
+def _where(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return problem if mark is None else f"{problem}, in line {mark.line + 1}"
+
+
 def _number(value: Any) -> Any:
-    # YAML 1.1 reads 1e-3 as a string
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
+    # YAML 1.1 wants a dot and a sign in 1.0e-3, and reads 1e-3 as a string
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+        return float(value)
     return value
 
 
 def _only(settings: dict[str, Any], names: list[str]) -> dict[str, Any]:
-    known = settings.get("policies", {})
+    known = settings.get("policies")
+    if not isinstance(known, dict):
+        known = {}
     for name in names:
         if name not in known:
             raise ConfigError(unknown("policy", name, known))
