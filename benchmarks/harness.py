@@ -39,7 +39,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 RECORDED_PACKAGES = ("torch", "numpy", "numba", "transformers")
-NOT_BENCHMARKS = frozenset({"harness", "words"})
+NOT_BENCHMARKS = frozenset({"harness", "words", "document"})
 
 
 @dataclass(frozen=True)

@@ -20,15 +20,22 @@ STYLES = {
     "random": "underline magenta",
     "kept": "bold cyan",
 }
-LEGEND = Text.assemble(
-    ("[MASK]", STYLES["masked"]),
-    " masked   ",
-    ("word", STYLES["random"]),
-    " replaced at random   ",
-    ("word", STYLES["kept"]),
-    " kept, but to be predicted",
-)
+# Narrower consoles leave these columns out; the report and the results file have them.
+NARROW = 110
+_WIDE_ONLY = ("against", "each seed", "perplexity")
 _BY_VERDICT = {"better": "green", "worse": "red"}
+
+
+def legend(mask_token: str) -> Text:
+    """What the styles mean."""
+    return Text.assemble(
+        (mask_token, STYLES["masked"]),
+        " masked   ",
+        ("word", STYLES["random"]),
+        " replaced at random   ",
+        ("word", STYLES["kept"]),
+        " kept, but to be predicted",
+    )
 
 
 def masked_text(views: Iterable[TokenView]) -> Text:
@@ -39,27 +46,36 @@ def masked_text(views: Iterable[TokenView]) -> Text:
     return text
 
 
-def rows_table(rows: list[dict[str, str]], title: str) -> Table:
-    """Rows of strings as a table; the keys are its heads."""
+def rows_table(rows: list[dict[str, str]], title: str, width: int) -> Table:
+    """Rows of strings as a table for a console of ``width``; the keys are its heads.
+
+    An interval stays on one line where the width allows it; a long head is broken before.
+    """
+    names = [name for name in rows[0] if width >= NARROW or name not in _WIDE_ONLY]
+    longest = [max(len(row[name]) for row in rows) for name in names]
+    fits = sum(longest) + 2 * len(names) + 4 <= width
     table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
-    for number, name in enumerate(rows[0]):
-        table.add_column(name, justify="left" if number == 0 else "right")
+    for number, name in enumerate(names):
+        least = longest[number] if fits else None
+        side = "left" if number == 0 else "right"
+        table.add_column(name, justify=side, min_width=least, overflow="fold")
     for row in rows:
         style = next((_BY_VERDICT[cell] for cell in row.values() if cell in _BY_VERDICT), "")
-        table.add_row(*(Text(cell) for cell in row.values()), style=style)
+        table.add_row(*(Text(row[name]) for name in names), style=style)
     return table
 
 
 def print_results(console: Console, results: Mapping[str, Any]) -> None:
     """The tables of every regime, and the verdict."""
     for regime in results["regimes"]:
-        parts: list[Any] = [
-            rows_table(summary_rows(regime, results["unigram"]), "Held out"),
-            Text(),
-        ]
+        tables = [(summary_rows(regime, results["unigram"]), "Held out")]
         if regime["differences"]:
-            title = f"Paired differences from {regime['reference']}"
-            parts += [rows_table(difference_rows(regime), title), Text()]
-        parts.append(rows_table(cost_rows(regime), "Cost of a run"))
-        console.print(Panel(Group(*parts), title=regime["title"], title_align="left"))
+            tables.append(
+                (difference_rows(regime), f"Paired differences from {regime['reference']}")
+            )
+        tables.append((cost_rows(regime), "Cost of a run"))
+        parts: list[Any] = []
+        for rows, title in tables:
+            parts += [rows_table(rows, title, console.width), Text()]
+        console.print(Panel(Group(*parts[:-1]), title=regime["title"], title_align="left"))
     console.print(Text(results["verdict"], style="bold"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import weakref
 from typing import Any
 
@@ -53,6 +54,8 @@ class MaskingTrainer(Trainer):
                 "MaskingTrainer takes data_collator=MaskingCollator(tokenizer, masking), got "
                 f"{type(data_collator).__name__}."
             )
+        data_collator = copy.copy(data_collator)  # the caller's own goes on without extra keys
+        data_collator.carry = True
         if train_dataset is not None:
             train_dataset = with_sample_ids(train_dataset)
         if isinstance(eval_dataset, dict):
@@ -61,7 +64,6 @@ class MaskingTrainer(Trainer):
             eval_dataset = with_sample_ids(eval_dataset)
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, **others)
         _require_masked_lm(self.accelerator.unwrap_model(self.model))
-        data_collator.carry = True
         self.predicted_only = predicted_only
         # the parent then counts predicted tokens over micro-batches and ranks for every model
         self.model_accepts_loss_kwargs = True

@@ -168,6 +168,12 @@ class Evaluation(_Section):
         evaluation_masking(self.masks)
         return self
 
+    @classmethod
+    def named(cls, masks: str) -> Evaluation:
+        """The usual evaluation with other masks."""
+        evaluation_masking(masks)
+        return cls(masks=masks)
+
 
 class Experiment(_Section):
     """A comparison of masking policies."""
@@ -235,7 +241,8 @@ def _explain(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         known = _keys_at(path[:-1])
         above = where.rpartition(".")[0]
-        return unknown("setting", where, [f"{above}.{key}" if above else key for key in known])
+        names = [f"{above}.{key}" if above else key for key in known]
+        return unknown("setting", where, [*names, *_elsewhere(path[-1])])
     if problem["type"] == "value_error":  # a message of our own, which gives the value
         message = str(problem["ctx"]["error"])
         return f"{where}: {message}" if where else message
@@ -256,6 +263,17 @@ def _keys_at(path: list[Any]) -> list[str]:
         else:
             section = next(_sections_in(section.model_fields[part].annotation))
     return list(section.model_fields)
+
+
+def _elsewhere(key: Any) -> list[str]:
+    """Where a setting called ``key`` is, for one that was given without its section."""
+    return [
+        f"{name}.{key}"
+        for name, field in Experiment.model_fields.items()
+        if name not in ("policies", "regimes")
+        for section in _sections_in(field.annotation)
+        if key in section.model_fields
+    ]
 
 
 def _sections_in(annotation: Any) -> Iterator[type[_Section]]:

@@ -118,10 +118,16 @@ class _Maker:
             self.out / name,
             spec,
             None if start is None else start.folder,
-            self.experiment.data.model_dump(mode="json"),
+            _findable(self.experiment.data.model_dump(mode="json")),
             self.prepared.train.path,
             ids,
             total,
             steps,
             epochs,
         )
+
+
+def _findable(data: dict[str, Any]) -> dict[str, Any]:
+    """A file stays where it is when somebody evaluates from another folder."""
+    path = Path(data["source"]).expanduser()
+    return {**data, "source": str(path.absolute())} if path.exists() else data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import queue
@@ -161,6 +162,8 @@ def _open(shared: Shared, news: Any) -> None:
         held_out=held_out_set(TokenTable.open(shared.held_out), tokenizer, experiment),
         news=news,
     )
+    # every run ends with a collection, which need not go through all that was imported
+    gc.freeze()
 
 
 def _end_with_parent() -> None:

@@ -132,6 +132,7 @@ def _clause(differences: list[dict[str, Any]]) -> str:
     for difference in differences:
         if difference["metric"] == "loss":
             size = f"{difference['mean']:+.3f}".replace("-", "−")
+            size = "0.000" if size[1:] == "0.000" else size  # no direction, no sign
             by_verdict[difference["verdict"]].append(f"{difference['policy']} ({size})")
     if len(by_verdict["no difference"]) == sum(map(len, by_verdict.values())) > 1:
         return f"no difference for {_list(by_verdict['no difference'])}"

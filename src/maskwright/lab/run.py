@@ -102,31 +102,32 @@ def execute(job: Job, table: Any, tokenizer: Any, held_out: HeldOut, tell: Tell)
     policy = Policy.model_validate(job.spec["policy"])
     model = _first_model(job, tokenizer)
     recorder = _Recorder(job.spec, held_out, tell)
-    trainer = MaskingTrainer(
-        model,
-        TrainingArguments(
-            output_dir=str(job.folder / CHECKPOINTS),
-            seed=job.seed,
-            max_steps=job.steps or -1,
-            num_train_epochs=job.epochs or 1,
-            per_device_train_batch_size=training.batch_size,
-            learning_rate=training.learning_rate,
-            lr_scheduler_type=training.lr_scheduler,
-            warmup_steps=training.warmup_steps,
-            weight_decay=training.weight_decay,
-            max_grad_norm=training.max_grad_norm,
-            logging_steps=10,
-            save_strategy="steps" if training.checkpoint_every else "no",
-            save_steps=training.checkpoint_every or 500,
-            save_total_limit=1,
-            report_to=[],
-            disable_tqdm=True,
-            dataloader_pin_memory=False,
-        ),
-        MaskingCollator(tokenizer, policy.masking(), seed=job.seed),
-        Subset(table, job.ids),
-        callbacks=[recorder],
-    )
+    with saving(job.folder):  # it makes the folder
+        trainer = MaskingTrainer(
+            model,
+            TrainingArguments(
+                output_dir=str(job.folder / CHECKPOINTS),
+                seed=job.seed,
+                max_steps=job.steps or -1,
+                num_train_epochs=job.epochs or 1,
+                per_device_train_batch_size=training.batch_size,
+                learning_rate=training.learning_rate,
+                lr_scheduler_type=training.lr_scheduler,
+                warmup_steps=training.warmup_steps,
+                weight_decay=training.weight_decay,
+                max_grad_norm=training.max_grad_norm,
+                logging_steps=10,
+                save_strategy="steps" if training.checkpoint_every else "no",
+                save_steps=training.checkpoint_every or 500,
+                save_total_limit=1,
+                report_to=[],
+                disable_tqdm=True,
+                dataloader_pin_memory=False,
+            ),
+            MaskingCollator(tokenizer, policy.masking(), seed=job.seed),
+            Subset(table, job.ids),
+            callbacks=[recorder],
+        )
     trainer.remove_callback(PrinterCallback)
     recorder.trainer = trainer
     last = last_checkpoint(job.folder)

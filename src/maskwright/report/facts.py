@@ -21,7 +21,7 @@ def key_facts(results: Mapping[str, Any]) -> Facts:
         ("Seeds", _seeds(results)),
         ("Training steps", " and ".join(dict.fromkeys(steps))),
         ("Machine", _machine(machine)),
-        ("Total time", formatting.duration(results["seconds"])),
+        ("Training, all runs", formatting.duration(results["seconds"])),
     ]
     return facts
 
