@@ -99,6 +99,22 @@ class Vocabulary:
         table[list(self.unused_ids)] = False
         return np.flatnonzero(table)
 
+    @cached_property
+    def sentinels(self) -> np.ndarray:
+        """``sentinel_ids`` as an array, int64."""
+        return np.array(self.sentinel_ids, np.int64)
+
+    def require_sentinels(self) -> np.ndarray:
+        """`sentinels`, or an error where there is none."""
+        if not len(self.sentinel_ids):
+            raise VocabularyError(
+                f"The tokenizer {self.name!r} has no sentinels (<extra_id_0> …), which the policy "
+                'writes. Add them: tokenizer.add_special_tokens({"additional_special_tokens": '
+                '[f"<extra_id_{i}>" for i in range(100)]}), then '
+                "model.resize_token_embeddings(len(tokenizer))."
+            )
+        return self.sentinels
+
     def require_mask(self) -> int:
         """The mask id, or an error that says how to get one."""
         if self.mask_id is None:

@@ -1,0 +1,66 @@
+"""Rates that differ from sample to sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from maskwright import randomness
+from maskwright.batch import TokenBatch
+from maskwright.clock import Clock
+from maskwright.errors import PolicyError
+from maskwright.schedule import Constant, Schedule, value_at
+
+
+@dataclass(frozen=True)
+class SampledRate:
+    """A rate drawn for each sample, uniformly from ``low`` to ``high``.
+
+    With independent draws it is the time ``t ~ U(0, 1)`` of masked diffusion (MDLM, 2406.07524,
+    equation 10); with ``exact=True`` and ``at_least=1`` the uniform number of masked tokens of the
+    conditional masked language model (1904.09324, section 3.1).
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_rate(self.low)
+        check_rate(self.high)
+        if self.low > self.high:
+            raise PolicyError(f"SampledRate: low {self.low} is above high {self.high}.")
+
+    def __str__(self) -> str:
+        return f"U({self.low:g}, {self.high:g})"
+
+
+Rate = float | Schedule | SampledRate
+
+
+def check_rate(rate: object) -> None:
+    """Raises `PolicyError` unless ``rate`` is a share."""
+    # not (0 <= NaN <= 1) holds too
+    if not isinstance(rate, int | float) or not 0 <= rate <= 1:
+        raise PolicyError(f"A mask rate is a share from 0 to 1, got {rate!r}. 15% is 0.15.")
+
+
+def check_setting(rate: object) -> None:
+    """Checks what can be checked before the clock is known."""
+    if isinstance(rate, SampledRate):
+        return
+    if isinstance(rate, Constant):
+        rate = rate.value
+    if not isinstance(rate, Schedule):
+        check_rate(rate)
+
+
+def rates_of(rate: Rate, batch: TokenBatch, clock: Clock, run_key: int) -> np.ndarray:
+    """The rate of each sample at a moment, ``(B,)`` float64."""
+    if isinstance(rate, SampledRate):
+        keys = randomness.sample_keys(run_key, batch.sample_ids, randomness.RATE)
+        draws = randomness.mix_array(keys + np.uint64(randomness.GAMMA)) >> np.uint64(11)
+        return rate.low + (rate.high - rate.low) * (draws.astype(np.float64) * 2.0**-53)
+    value = value_at(rate, clock)
+    check_rate(value)
+    return np.full(len(batch), value)
