@@ -104,7 +104,9 @@ def test_a_rate_may_be_a_schedule():
     assert shares[0] == 1.0
     assert 0.4 < shares[1] < 0.6
     assert shares[2] == 0.0
-    assert masking.plan(batch, Clock(step=25, total_steps=100)).rates.tolist() == [0.75] * len(batch)
+    assert masking.plan(batch, Clock(step=25, total_steps=100)).rates.tolist() == [0.75] * len(
+        batch
+    )
     with pytest.raises(ScheduleError, match="total_steps=None"):
         masking.plan(batch, Clock(step=3))
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import maskwright
 
@@ -192,6 +193,7 @@ def preview(
     `maskwright preview --policies static,dynamic --text "The quick brown fox …"`
     """
     from maskwright.cli.show import LEGEND, masked_text
+    from maskwright.corruption import Mlm
     from maskwright.corruption import recipe as make
     from maskwright.data.sources import load_corpus
     from maskwright.lab.examples import epochs_of, tokenise
@@ -209,6 +211,9 @@ def preview(
         shown = {recipe: make(recipe)}
     sample = tokenise(text or corpus.documents("validation")[0][:240], tokens)
     console = _console()
+    if recipe is not None and not isinstance(shown[recipe].emit, Mlm):
+        _preview_recipe(console, recipe, sample, tokens, epochs=epochs, seed=seed)
+        return
     table = Table(show_lines=True, header_style="bold")
     table.add_column("policy")
     for epoch in range(epochs):
@@ -256,4 +261,60 @@ def _print_scores(console: Console, rows: dict[str, dict[str, float]]) -> None:
         table.add_column(head, justify="right")
     for name, scores in rows.items():
         table.add_row(name, *(f"{scores[key]:.6g}" for key in ("loss", "perplexity", "accuracy")))
+    console.print(table)
+
+
+@app.command()
+def replay(
+    folder: Annotated[Path, typer.Argument(help="The folder of a run, with its `run.json`.")],
+    step: Annotated[int, typer.Option(help="Which batch, from 0.")],
+    rows: Annotated[int | None, typer.Option(help="Only so many samples.")] = None,
+) -> None:
+    """Show exactly what a batch of a finished run masked, computed again from its settings.
+
+    `maskwright replay runs/compare/runs/fresh/dynamic/seed-0 --step 12`
+    """
+    from maskwright.lab.preparation import read_tokenizer
+    from maskwright.lab.replay import replay as run
+
+    _quiet()
+    plan = run(folder, step)
+    print(plan.show(read_tokenizer(folder), rows=len(plan.batch) if rows is None else rows))
+
+
+@app.command()
+def recipes() -> None:
+    """List the published masking policies: paper, form and meaning.
+
+    `maskwright preview --recipe bert --text "The quick brown fox …"` shows one at work.
+    """
+    from maskwright.cli.show import recipes_table
+    from maskwright.corruption import RECIPES
+
+    _console().print(recipes_table(RECIPES))
+
+
+def _preview_recipe(
+    console: Console, name: str, sample: list[int], tokenizer: Any, *, epochs: int, seed: int
+) -> None:
+    """A recipe whose tokens move: what the model reads, and what it writes."""
+    import numpy as np
+
+    from maskwright.batch import TokenBatch
+    from maskwright.cli.show import masked_text, target_text
+    from maskwright.clock import Clock
+    from maskwright.corruption import recipe as make
+    from maskwright.corruption.show import token_views
+    from maskwright.ragged import Ragged
+
+    masking = make(name, tokenizer)
+    batch = TokenBatch(Ragged.from_lists([sample]), np.array([0]))
+    table = Table(show_lines=True, header_style="bold")
+    for head in ("epoch", "input", "target"):
+        table.add_column(head)
+    for epoch in range(epochs):
+        plan = masking.plan(batch, Clock(seed, epoch, epoch, total_steps=epochs))
+        emitted = plan.masking.emit(plan)
+        views = masked_text(token_views(plan, 0, tokenizer))
+        table.add_row(str(epoch), views, Text(target_text(emitted, tokenizer)))
     console.print(table)

@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from maskwright.corruption.show import TokenView
+from maskwright.corruption.show import TokenView, piece
 from maskwright.report.tables import cost_rows, difference_rows, summary_rows
 
 # Not by colour alone: a masked token is reversed, a random one underlined, a kept one bold.
@@ -19,6 +19,10 @@ STYLES = {
     "masked": "reverse yellow",
     "random": "underline magenta",
     "kept": "bold cyan",
+    "deleted": "strike red",
+    "sentinel": "reverse blue",
+    "infilled": "reverse underline yellow",
+    "inserted": "italic green",
 }
 LEGEND = Text.assemble(
     ("[MASK]", STYLES["masked"]),
@@ -35,7 +39,8 @@ def masked_text(views: Iterable[TokenView]) -> Text:
     """A sample after corruption, in colour."""
     text = Text()
     for view in views:
-        text.append(view.text, STYLES[view.state])
+        marked = {"deleted": f"[-{view.text}-]", "inserted": f"{{+{view.text}+}}"}
+        text.append(marked.get(view.state, view.text), STYLES[view.state])
     return text
 
 
@@ -63,3 +68,32 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
         parts.append(rows_table(cost_rows(regime), "Cost of a run"))
         console.print(Panel(Group(*parts), title=regime["title"], title_align="left"))
     console.print(Text(results["verdict"], style="bold"))
+
+
+def recipes_table(recipes: Mapping[str, Any]) -> Table:
+    """Every published policy: its paper, what it becomes and what it means."""
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    for head in ("recipe", "paper", "emit", "meaning"):
+        table.add_column(head, no_wrap=head == "recipe")
+    for name, recipe in recipes.items():
+        table.add_row(name, getattr(recipe, "paper", ""), _emit(recipe), _meaning(recipe))
+    return table
+
+
+def _emit(recipe: Any) -> str:
+    try:
+        return str(getattr(recipe, "build", recipe)().emit)
+    except TypeError:  # its ``build`` wants what only a user knows
+        needs = getattr(recipe, "needs", "")
+        return f"needs {needs if isinstance(needs, str) else ', '.join(needs)}"
+
+
+def _meaning(recipe: Any) -> str:
+    # a plain function says it in the first line of its docstring
+    return getattr(recipe, "meaning", None) or (recipe.__doc__ or "").strip().split("\n")[0]
+
+
+def target_text(emitted: Any, tokenizer: Any, row: int = 0) -> str:
+    """The labels of one sample as text, for emits whose labels are not aligned with the input."""
+    labels = emitted.labels[row]
+    return "".join(piece(tokenizer, int(token)) for token in labels[labels >= 0])

@@ -104,7 +104,8 @@ def select_exact(
         k = min(m, int(np.floor(high[row] * m + u)))
         skipped = 0
         if low[row] > 0:
-            skipped = min(m, int(np.floor(low[row] * m + u)))
+            # where the turn before ended
+            skipped = min(m, max(at_least, int(np.floor(low[row] * m + u))))
         else:
             k = max(k, min(at_least, m))
         if k <= skipped:

@@ -14,7 +14,7 @@ from maskwright.corruption.act import BERT_ACTS, Act, Mixture, complete
 from maskwright.corruption.arrange import Arrange
 from maskwright.corruption.emit import Emit, Mlm
 from maskwright.corruption.plan import Action, MaskPlan
-from maskwright.corruption.rate import Rate, check_setting, rates_of
+from maskwright.corruption.rate import Rate, check_setting, rates_of, whole_rates
 from maskwright.corruption.refresh import Coverage, Dynamic, Refresh, parse_refresh
 from maskwright.corruption.select import Select, Tokens
 from maskwright.corruption.selection import Draw, Selection
@@ -137,11 +137,13 @@ class Masking:
         assert not isinstance(self.refresh, str)
         key = randomness.run_key(clock.seed, self.stream, self.refresh.key(clock))
         rates = rates_of(self.rate, batch, clock, key)
+        if self.exact:
+            rates = whole_rates(self.rate, rates, batch, self.bound, self.at_least)
         low = np.zeros(len(batch))
-        if isinstance(self.refresh, Coverage):
+        if covering := isinstance(self.refresh, Coverage):
             first, last = self.refresh.window(clock)
             low, rates = np.full(len(batch), first), np.full(len(batch), last)
-        return Draw(key, low, rates, self.exact, self.at_least, clock)
+        return Draw(key, low, rates, self.exact, self.at_least, clock, covering)
 
     def _act(self, batch: TokenBatch, clock: Clock, draw: Draw, selection: Selection) -> MaskPlan:
         """Draws what happens to each unit."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +16,10 @@ from maskwright.clock import Clock
 from maskwright.ragged import Ragged
 
 if TYPE_CHECKING:
+    from maskwright.corruption.diff import PlanDiff
     from maskwright.corruption.masking import Masking
+    from maskwright.corruption.mixture import MixedMasking
+    from maskwright.corruption.show import Shown
 
 
 class Action(IntEnum):
@@ -56,7 +61,7 @@ class MaskPlan:
     """
 
     batch: TokenBatch
-    masking: Masking
+    masking: Masking | MixedMasking
     clock: Clock
     positions: np.ndarray
     actions: np.ndarray
@@ -129,3 +134,48 @@ class MaskPlan:
             f"{len(self.batch)} samples: {counts or 'none'}; {self.masking.refresh} at epoch "
             f"{self.clock.epoch}, step {self.clock.step})"
         )
+
+    # -- to look at, compare and keep ------------------------------------------------------
+
+    def show(self, tokenizer: Any = None, rows: int = 8) -> Shown:
+        """The first ``rows`` samples as text, in colour; a notebook shows it as HTML.
+
+        Without a tokenizer, tokens are shown as ids.
+        """
+        from maskwright.corruption.show import show
+
+        return show(self, tokenizer, rows)
+
+    def _repr_html_(self) -> str:
+        return self.show()._repr_html_()
+
+    def diff(self, other: MaskPlan) -> PlanDiff:
+        """Where it differs from another plan of the same batch.
+
+        Raises:
+            BatchError: the other is of another batch.
+        """
+        from maskwright.corruption.diff import diff
+
+        return diff(self, other)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Writes it to one ``.npz`` file, whole or not at all.
+
+        Raises:
+            SaveError: it cannot be written.
+        """
+        from maskwright.corruption.serialise import save
+
+        return save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> MaskPlan:
+        """Reads what `save` wrote; its policy is known by name only.
+
+        Raises:
+            CacheError: there is no such file, it is damaged, or it is of another version.
+        """
+        from maskwright.corruption.serialise import load
+
+        return load(path)

@@ -9,8 +9,10 @@ import numpy as np
 from maskwright import randomness
 from maskwright.batch import TokenBatch
 from maskwright.clock import Clock
+from maskwright.corruption.selection import eligible
 from maskwright.errors import PolicyError
 from maskwright.schedule import Constant, Schedule, value_at
+from maskwright.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -18,8 +20,9 @@ class SampledRate:
     """A rate drawn for each sample, uniformly from ``low`` to ``high``.
 
     With independent draws it is the time ``t ~ U(0, 1)`` of masked diffusion (MDLM, 2406.07524,
-    equation 10); with ``exact=True`` and ``at_least=1`` the uniform number of masked tokens of the
-    conditional masked language model (1904.09324, section 3.1).
+    equation 10). With ``exact=True``, rates from 0 to 1 give each number of tokens from
+    ``at_least`` to all the same chance; with ``at_least=1`` that is the conditional masked language
+    model (1904.09324, section 3.1).
     """
 
     low: float = 0.0
@@ -35,7 +38,19 @@ class SampledRate:
         return f"U({self.low:g}, {self.high:g})"
 
 
-Rate = float | Schedule | SampledRate
+@dataclass(frozen=True)
+class TwoPointRate:
+    """The distance of two uniform points, drawn for each sample: density ``2 (1 - x)``.
+
+    With one span at a uniform place it cuts the sample at two uniform points, as fill-in-the-middle
+    does (2207.14255, section 3).
+    """
+
+    def __str__(self) -> str:
+        return "|U - U'|"
+
+
+Rate = float | Schedule | SampledRate | TwoPointRate
 
 
 def check_rate(rate: object) -> None:
@@ -47,7 +62,7 @@ def check_rate(rate: object) -> None:
 
 def check_setting(rate: object) -> None:
     """Checks what can be checked before the clock is known."""
-    if isinstance(rate, SampledRate):
+    if isinstance(rate, SampledRate | TwoPointRate):
         return
     if isinstance(rate, Constant):
         rate = rate.value
@@ -57,10 +72,31 @@ def check_setting(rate: object) -> None:
 
 def rates_of(rate: Rate, batch: TokenBatch, clock: Clock, run_key: int) -> np.ndarray:
     """The rate of each sample at a moment, ``(B,)`` float64."""
-    if isinstance(rate, SampledRate):
+    if isinstance(rate, SampledRate | TwoPointRate):
         keys = randomness.sample_keys(run_key, batch.sample_ids, randomness.RATE)
         draws = randomness.mix_array(keys + np.uint64(randomness.GAMMA)) >> np.uint64(11)
-        return rate.low + (rate.high - rate.low) * (draws.astype(np.float64) * 2.0**-53)
+        uniforms = draws.astype(np.float64) * 2.0**-53
+        if isinstance(rate, TwoPointRate):
+            return 1 - np.sqrt(uniforms)  # its distribution function is 1 - (1 - x)**2
+        return rate.low + (rate.high - rate.low) * uniforms
     value = value_at(rate, clock)
     check_rate(value)
     return np.full(len(batch), value)
+
+
+def whole_rates(
+    rate: Rate, rates: np.ndarray, batch: TokenBatch, vocabulary: Vocabulary, at_least: int
+) -> np.ndarray:
+    """The rates under an exact budget, ``(B,)`` float64.
+
+    Rounding a rate of U(0, 1) by chance gives none and all of the ``m`` tokens half the chance of
+    any other number. So there it is a fraction ``k / m`` with uniform ``k``; other rates stay.
+    """
+    if rate != SampledRate():
+        return rates
+    allowed = eligible(batch, vocabulary)
+    many = np.bincount(batch.tokens.rows[allowed], minlength=len(batch))
+    least = np.minimum(at_least, many)
+    # the product may be rounded up to what it must stay below
+    drawn = np.minimum(np.floor(rates * (many - least + 1)), many - least)
+    return (least + drawn) / np.maximum(many, 1)

@@ -39,7 +39,9 @@ def plan(masking: Masking, batch: TokenBatch, clock: Clock) -> list[list[tuple[i
             m, u = len(candidates), float(Fraction(u, 1 << 53))
             k = min(m, int(float(draw.high[row] * m) + u))
             skipped = int(float(draw.low[row] * m) + u) if draw.low[row] else 0
-            if not draw.low[row]:
+            if draw.low[row]:
+                skipped = max(skipped, min(m, masking.at_least))
+            else:
                 k = max(k, min(m, masking.at_least))
             chosen = sorted(sorted(candidates, key=lambda p: (draws[p], p))[skipped:k])
         else:

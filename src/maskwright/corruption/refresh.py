@@ -118,7 +118,8 @@ class Coverage:
     def window(self, clock: Clock) -> tuple[float, float]:
         """The draws that are selected at this moment."""
         turn = _epoch(clock, self) % self.turns
-        return min(1.0, turn * self.rate), min(1.0, (turn + 1) * self.rate)
+        last = turn == self.turns - 1  # ends at 1 whatever the rate was rounded to
+        return turn * self.rate, 1.0 if last else (turn + 1) * self.rate
 
     def __str__(self) -> str:
         return f"coverage-{self.rate:g}"

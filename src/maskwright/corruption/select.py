@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 
 import numpy as np
 
 from maskwright import randomness
 from maskwright.batch import TokenBatch
-from maskwright.corruption.rate import Rate, check_setting, rates_of
+from maskwright.corruption.rate import Rate, check_setting, rates_of, whole_rates
 from maskwright.corruption.selection import Draw, Selection
 from maskwright.vocabulary import Vocabulary
 
@@ -83,7 +83,9 @@ class At(Select):
 
     def __call__(self, batch: TokenBatch, vocabulary: Vocabulary, draw: Draw) -> Selection:
         rates = rates_of(self.rate, batch, draw.clock, draw.run_key)
-        draw = replace(draw, low=np.zeros(len(batch)), high=rates)
+        if draw.exact:
+            rates = whole_rates(self.rate, rates, batch, vocabulary, draw.at_least)
+        draw = replace(draw, low=np.zeros(len(batch)), high=rates, covering=False)
         return self.select(batch, vocabulary, draw)
 
     def __str__(self) -> str:
@@ -146,13 +148,31 @@ class Without(Select):
 def _both(
     first: Select, second: Select, batch: TokenBatch, vocabulary: Vocabulary, draw: Draw
 ) -> tuple[Selection, Selection]:
-    """Both selections. The second draws with a key of its own, so that they are independent."""
-    other = replace(draw, run_key=randomness.absorb(draw.run_key, 1))
+    """Both selections. The second draws with a key of its own, so that they are independent.
+
+    The first keeps the key, so the seconds inside it took the keys of lower numbers.
+    """
+    number = 1 + _combinations(first)
+    other = replace(draw, run_key=randomness.absorb(draw.run_key, number))
     return first(batch, vocabulary, draw), second(batch, vocabulary, other)
 
 
+def _combinations(part: object) -> int:
+    """How many combinations a select is made of."""
+    if isinstance(part, tuple):
+        return sum(map(_combinations, part))
+    if not isinstance(part, Select) or not is_dataclass(part):
+        return 0
+    inside = sum(_combinations(getattr(part, field.name)) for field in fields(part))
+    return inside + isinstance(part, Either | Both | Without)
+
+
 def _keep(selection: Selection, kept: np.ndarray) -> Selection:
-    units = None if selection.units is None else runs(selection.units[kept])
+    units = selection.units
+    if units is not None:
+        # a token that is left out cuts its unit: each count of them is another label
+        left = np.cumsum(~kept)[kept]
+        units = runs(units[kept] + left)
     return Selection(selection.positions[kept], units, selection.inserts)
 
 

@@ -27,6 +27,7 @@ class Draw:
         exact: an exact number per sample instead of independent draws.
         at_least: with ``exact``, the fewest tokens per sample that has as many.
         clock: the moment.
+        covering: whether every unit is to have its turn, as ``low`` goes on: also where it is 0.
     """
 
     run_key: int
@@ -35,6 +36,7 @@ class Draw:
     exact: bool
     at_least: int
     clock: Clock
+    covering: bool = False
 
     @property
     def rates(self) -> np.ndarray:

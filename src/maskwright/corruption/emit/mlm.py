@@ -7,13 +7,20 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from maskwright.corruption.emit.batch import IGNORE, MaskedBatch, padded_length, padding_id
-from maskwright.corruption.plan import IN_PLACE, MaskPlan
-from maskwright.errors import PolicyError
+from maskwright.corruption.emit.batch import (
+    IGNORE,
+    MaskedBatch,
+    padded_length,
+    padding_id,
+    require_in_place,
+    require_no_inserts,
+)
+from maskwright.corruption.plan import MaskPlan
 from maskwright.ragged import Side
 
 if TYPE_CHECKING:
     from maskwright.corruption.masking import Masking
+    from maskwright.corruption.mixture import MixedMasking
 
 
 @dataclass(frozen=True)
@@ -24,13 +31,19 @@ class Mlm:
     """
 
     def __call__(
-        self, plan: MaskPlan, *, side: Side = "right", length: int | None = None
+        self,
+        plan: MaskPlan,
+        *,
+        side: Side = "right",
+        length: int | None = None,
+        multiple: int = 1,
     ) -> MaskedBatch:
         from maskwright.corruption import kernels
 
         self.check(plan.masking)
+        require_no_inserts(plan, str(self))
         tokens = plan.batch.tokens
-        length = padded_length(tokens, plan, length)
+        length = padded_length(tokens, plan, length, multiple)
         fill = padding_id(tokens, plan, length)
         shape = (len(tokens), length)
         input_ids, attended, labels = (torch.empty(shape, dtype=torch.int64) for _ in range(3))
@@ -46,7 +59,7 @@ class Mlm:
         )  # fmt: skip
         return MaskedBatch(input_ids, attended, labels, plan, side)
 
-    def check(self, masking: Masking) -> None:
+    def check(self, masking: Masking | MixedMasking) -> None:
         """Refuses acts after which inputs and labels would not be aligned."""
         require_in_place(masking, str(self))
 
@@ -54,18 +67,8 @@ class Mlm:
         return "mlm"
 
 
-def require_in_place(masking: Masking, emit: str) -> None:
-    """Raises `PolicyError` if the policy takes tokens out, puts some in or moves them."""
-    moving = [str(act) for share, act in masking.act.parts if share and act.code not in IN_PLACE]
-    if masking.arrange is not None:
-        moving.append(str(masking.arrange))
-    if moving:
-        raise PolicyError(
-            f"The emit {emit} needs a label where its token stood, but {moving[0]} moves tokens. "
-            "Use emit=Seq2Seq(), or acts that stay in place: Mask, Random, Keep."
-        )
-
-
-def mlm(plan: MaskPlan, *, side: Side = "right", length: int | None = None) -> MaskedBatch:
+def mlm(
+    plan: MaskPlan, *, side: Side = "right", length: int | None = None, multiple: int = 1
+) -> MaskedBatch:
     """`Mlm`, as a function."""
-    return Mlm()(plan, side=side, length=length)
+    return Mlm()(plan, side=side, length=length, multiple=multiple)
