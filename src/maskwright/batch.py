@@ -24,6 +24,8 @@ class TokenBatch:
             whose label the user set to -100). Special tokens need not be listed: the
             vocabulary knows them.
         labels: same rows as ``tokens``: what to predict where it is not the token itself.
+        marks: same rows as ``tokens``: a run of equal values that are not 0 is a span of interest
+            (an entity, a date), which `Marked` selects among.
 
     Raises:
         SampleIdError: the ids are missing, negative, or not one per row.
@@ -35,6 +37,7 @@ class TokenBatch:
     word_starts: Ragged | None = None
     protected: Ragged | None = None
     labels: Ragged | None = None
+    marks: Ragged | None = None
 
     def __post_init__(self) -> None:
         ids = np.asarray(self.sample_ids)
@@ -46,7 +49,7 @@ class TokenBatch:
         if len(ids) and ids.min() < 0:
             raise SampleIdError(f"sample_ids must be at least 0, got {ids.min()}.")
         object.__setattr__(self, "sample_ids", ids.astype(np.int64))
-        for name in ("word_starts", "protected", "labels"):
+        for name in ("word_starts", "protected", "labels", "marks"):
             other: Ragged | None = getattr(self, name)
             if other is not None and not np.array_equal(other.offsets, self.tokens.offsets):
                 raise BatchError(

@@ -23,6 +23,7 @@ WORD = (1 << 64) - 1
 
 # What a key is for: two purposes of one sample never share a draw.
 SELECT, ACT, REPLACE, ROUND, ORDER = range(1, 6)
+RATE, LENGTH, START, ARRANGE, MIXTURE, INSERT = range(6, 12)
 
 
 def mix(word: int) -> int:
@@ -65,6 +66,11 @@ def mix_array(words: np.ndarray) -> np.ndarray:
     words = (words ^ (words >> np.uint64(30))) * np.uint64(MULTIPLIER_1)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(MULTIPLIER_2)
     return words ^ (words >> np.uint64(31))
+
+
+def draw_array(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
+    """`draw`, element by element: ``keys`` uint64, ``counters`` int64, both ``(n,)``."""
+    return mix_array(keys + (counters.astype(np.uint64) + np.uint64(1)) * np.uint64(GAMMA))
 
 
 def threshold(probability: float) -> int:

@@ -7,7 +7,7 @@ from maskwright.corruption import Masking
 from maskwright.corruption.show import piece, token_views
 from maskwright.data.tokenizer import train_bpe
 from maskwright.errors import DataError
-from maskwright.lab.examples import epochs_of, report_examples, tokenise
+from maskwright.lab.examples import plans_of, report_examples, tokenise
 from maskwright.ragged import Ragged
 from maskwright.vocabulary import Vocabulary
 from tests.core.tokenizers import byte_level, unigram, wordpiece
@@ -54,7 +54,10 @@ def test_every_state_is_shown_with_what_stood_there_before(ours):
 def test_a_static_mask_stays_and_a_dynamic_one_moves(ours):
     ids = ours(SENTENCE)["input_ids"]
     static, dynamic = (
-        epochs_of(Masking(rate=0.4, refresh=refresh), ids, ours, epochs=3)
+        [
+            token_views(plan, 0, ours)
+            for plan in plans_of(Masking(rate=0.4, refresh=refresh), ids, ours, epochs=3)
+        ]
         for refresh in ("static", "dynamic")
     )
     assert static[0] == static[1] == static[2]

@@ -104,7 +104,9 @@ def test_a_rate_may_be_a_schedule():
     assert shares[0] == 1.0
     assert 0.4 < shares[1] < 0.6
     assert shares[2] == 0.0
-    assert masking.plan(batch, Clock(step=25, total_steps=100)).rate == 0.75
+    assert masking.plan(batch, Clock(step=25, total_steps=100)).rates.tolist() == [0.75] * len(
+        batch
+    )
     with pytest.raises(ScheduleError, match="total_steps=None"):
         masking.plan(batch, Clock(step=3))
 
@@ -137,7 +139,7 @@ def test_recipes_by_name():
 def test_recipes_that_are_none():
     with pytest.raises(PolicyError, match=r"Unknown recipe 'robert'. Did you mean 'roberta'"):
         recipe("robert")
-    with pytest.raises(ConfigError, match=r"'mask_rate'.*Available: act, at_least"):
+    with pytest.raises(ConfigError, match=r"'mask_rate'.*Available: act, arrange, at_least"):
         recipe("bert", mask_rate=0.2)
     with pytest.raises(ConfigError, match=r"Did you mean 'rate'"):
         recipe("bert", rates=0.2)
@@ -146,7 +148,7 @@ def test_recipes_that_are_none():
 def test_a_plan_says_what_it_is():
     plan = Masking(rate=1.0, act=Mask()).bind(WORDS).plan(ROW, Clock(epoch=2, step=7))
     assert repr(plan) == (
-        "MaskPlan(2 of 2 tokens in 1 samples: 2 mask, 0 random, 0 keep; dynamic at epoch 2, step 7)"
+        "MaskPlan(2 of 2 tokens in 1 samples: 2 mask; dynamic at epoch 2, step 7)"
     )
     assert plan.selected.to_lists() == [[1, 1]]
     assert plan.corrupted.to_lists() == [[4, 4]]

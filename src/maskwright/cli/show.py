@@ -10,7 +10,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from maskwright.corruption.show import TokenView
+from maskwright.corruption import Diffusion, MaskPlan, Mlm
+from maskwright.corruption.recipes import Recipe
+from maskwright.corruption.show import TokenView, piece, token_views
+from maskwright.lab.examples import plans_of
 from maskwright.report.tables import cost_rows, difference_rows, summary_rows
 
 # Not by colour alone: a masked token is reversed, a random one underlined, a kept one bold.
@@ -19,6 +22,10 @@ STYLES = {
     "masked": "reverse yellow",
     "random": "underline magenta",
     "kept": "bold cyan",
+    "deleted": "strike red",
+    "sentinel": "reverse blue",
+    "infilled": "reverse underline yellow",
+    "inserted": "italic green",
 }
 # Narrower consoles leave these columns out; the report and the results file have them.
 NARROW = 110
@@ -42,7 +49,8 @@ def masked_text(views: Iterable[TokenView]) -> Text:
     """A sample after corruption, in colour."""
     text = Text()
     for view in views:
-        text.append(view.text, STYLES[view.state])
+        marked = {"deleted": f"[-{view.text}-]", "inserted": f"{{+{view.text}+}}"}
+        text.append(marked.get(view.state, view.text), STYLES[view.state])
     return text
 
 
@@ -79,3 +87,38 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
             parts += [rows_table(rows, title, console.width), Text()]
         console.print(Panel(Group(*parts[:-1]), title=regime["title"], title_align="left"))
     console.print(Text(results["verdict"], style="bold"))
+
+
+def recipes_table(recipes: Mapping[str, Recipe]) -> Table:
+    """Every published policy: what it becomes, what it means, and its paper."""
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    for head in ("recipe", "emit", "meaning"):
+        table.add_column(head, no_wrap=head != "meaning")
+    for name, recipe in recipes.items():
+        meaning = Text.assemble(f"{recipe.meaning} ", (recipe.paper, "dim"))
+        table.add_row(name, recipe.emit, meaning)
+    return table
+
+
+def preview_table(
+    policies: Mapping[str, Any], sample: list[int], tokenizer: Any, *, epochs: int, seed: int
+) -> Table:
+    """A sample as each policy shows it, epoch by epoch; with its target where that is another
+    text than the input."""
+    table = Table(show_lines=True, header_style="bold")
+    table.add_column("policy")
+    for epoch in range(epochs):
+        table.add_column(f"epoch {epoch}", ratio=1, overflow="fold")
+    for name, policy in policies.items():
+        plans = plans_of(policy, sample, tokenizer, epochs=epochs, seed=seed)
+        table.add_row(name, *(_cell(plan, tokenizer) for plan in plans))
+    return table
+
+
+def _cell(plan: MaskPlan, tokenizer: Any) -> Text:
+    text = masked_text(token_views(plan, 0, tokenizer))
+    if not isinstance(plan.masking.emit, Mlm | Diffusion):
+        labels = plan.masking.emit(plan).labels[0]
+        pieces = (piece(tokenizer, int(token)) for token in labels[labels >= 0])
+        text.append("\n→ ", "dim").append("".join(pieces))
+    return text

@@ -1,31 +1,96 @@
 """Token masks: which tokens a model must guess."""
 
-from maskwright.corruption.act import Act, Keep, Mask, Mixture, Random
-from maskwright.corruption.emit import MaskedBatch, mlm
+from maskwright.corruption.act import Act, Delete, Infill, Keep, Mask, Mixture, Random, Sentinel
+from maskwright.corruption.arrange import Arrange, Rotate, ShuffleSentences, ShuffleWindow
+from maskwright.corruption.emit import (
+    Decoder,
+    Diffusion,
+    Emit,
+    FillInTheMiddle,
+    MaskedBatch,
+    Mlm,
+    PrefixLM,
+    Seq2Seq,
+    mlm,
+)
+from maskwright.corruption.gaps import Gaps
+from maskwright.corruption.lengths import Fixed, Geometric, Harmonic, Poisson
+from maskwright.corruption.marked import Marked, mark
 from maskwright.corruption.masking import Masking
+from maskwright.corruption.mixture import MixedMasking
+from maskwright.corruption.phrases import Collocations, Phrases, learn_phrases
 from maskwright.corruption.plan import Action, MaskPlan
+from maskwright.corruption.rate import SampledRate, TwoPointRate
 from maskwright.corruption.recipes import RECIPES, recipe
-from maskwright.corruption.refresh import Dynamic, EverySteps, Refresh, Rotating, Static
+from maskwright.corruption.recurring import Recurring
+from maskwright.corruption.refresh import Coverage, Dynamic, EverySteps, Refresh, Rotating, Static
 from maskwright.corruption.select import Select, Tokens
+from maskwright.corruption.sliding import Sliding
+from maskwright.corruption.spans import Spans
+from maskwright.corruption.sparse import EveryNth, MinDistance, Stratified
+from maskwright.corruption.structure import Prefix, Sentences, Suffix, sentence_ends
+from maskwright.corruption.t5_spans import NoiseSpans, OneSpan
+from maskwright.corruption.words import WholeWords
 
 __all__ = [
-    "RECIPES",
     "Act",
     "Action",
+    "Arrange",
+    "Collocations",
+    "Coverage",
+    "Decoder",
+    "Delete",
+    "Diffusion",
     "Dynamic",
+    "Emit",
+    "EveryNth",
     "EverySteps",
+    "FillInTheMiddle",
+    "Fixed",
+    "Gaps",
+    "Geometric",
+    "Harmonic",
+    "Infill",
     "Keep",
+    "Marked",
     "Mask",
     "MaskPlan",
     "MaskedBatch",
     "Masking",
+    "MinDistance",
+    "MixedMasking",
     "Mixture",
+    "Mlm",
+    "NoiseSpans",
+    "OneSpan",
+    "Phrases",
+    "Poisson",
+    "Prefix",
+    "PrefixLM",
+    "RECIPES",
     "Random",
+    "Recurring",
     "Refresh",
+    "Rotate",
     "Rotating",
+    "SampledRate",
     "Select",
+    "Sentences",
+    "Sentinel",
+    "Seq2Seq",
+    "ShuffleSentences",
+    "ShuffleWindow",
+    "Sliding",
+    "Spans",
     "Static",
+    "Stratified",
+    "Suffix",
     "Tokens",
+    "TwoPointRate",
+    "WholeWords",
+    "learn_phrases",
+    "mark",
     "mlm",
     "recipe",
+    "sentence_ends",
 ]

@@ -1,4 +1,4 @@
-"""What happens to a selected token: mask token, random token, or kept as it is.
+"""What happens to a selected unit: masked, replaced, kept, deleted, or one token in its place.
 
 Acts mix by weight: ``0.8 * Mask() + 0.1 * Random() + 0.1 * Keep()``.
 """
@@ -50,6 +50,27 @@ class Keep(Act):
     code = Action.KEEP
 
 
+class Delete(Act):
+    """It disappears without a trace (token deletion of BART, 1910.13461, section 2.2)."""
+
+    code = Action.DELETE
+
+
+class Sentinel(Act):
+    """A sentinel of its own takes the place of each unit, or of each run of adjacent tokens.
+
+    T5, 1910.10683, section 3.1.4: ``<extra_id_0>`` for the first of a sample, and so on.
+    """
+
+    code = Action.SENTINEL
+
+
+class Infill(Act):
+    """One mask token takes the place of each unit, however long (BART, 1910.13461, section 2.2)."""
+
+    code = Action.INFILL
+
+
 @dataclass(frozen=True)
 class Mixture:
     """Acts with their shares, one of them drawn for each selected token.
@@ -71,7 +92,14 @@ class Mixture:
         return " + ".join(f"{share:g} {act}" for share, act in self.parts)
 
 
-ACTS: dict[str, type[Act]] = {"mask": Mask, "random": Random, "keep": Keep}
+ACTS: dict[str, type[Act]] = {
+    "mask": Mask,
+    "random": Random,
+    "keep": Keep,
+    "delete": Delete,
+    "sentinel": Sentinel,
+    "infill": Infill,
+}
 
 # BERT's shares (1810.04805, section 3.1).
 BERT_ACTS = 0.8 * Mask() + 0.1 * Random() + 0.1 * Keep()

@@ -18,6 +18,8 @@ _BLOCK = 256
 
 # Stands for "no token is protected" (numba wants an array of one type).
 NOTHING = np.empty(0, np.uint8)
+# Stands for "each token is a unit", and for "nothing is put in".
+NO_UNITS = np.empty(0, np.int64)
 
 
 @njit(uint64(uint64), inline="always", cache=True)
@@ -41,8 +43,10 @@ def sample_key(run_key, sample_id, purpose):
 
 
 @njit(cache=True, nogil=True)
-def select_independent(values, offsets, sample_ids, run_key, threshold, maskable, protected, out):
-    """Each maskable token where ``draw >> 11 < threshold``; returns how many.
+def select_independent(
+    values, offsets, sample_ids, run_key, low, high, _at_least, maskable, protected, out
+):
+    """Each maskable token where ``low <= draw >> 11 < high``; returns how many.
 
     Draws go a block at a time, which the compiler turns into vector instructions; only the hits
     are looked up in ``maskable``.
@@ -53,13 +57,14 @@ def select_independent(values, offsets, sample_ids, run_key, threshold, maskable
     for row in range(len(offsets) - 1):
         key = sample_key(run_key, np.uint64(sample_ids[row]), np.uint64(SELECT))
         start, stop = offsets[row], offsets[row + 1]
+        lowest, width = low[row], high[row] - low[row]
         for first in range(start, stop, _BLOCK):
             size = min(_BLOCK, stop - first)
             base = np.uint64(first - start)
             for i in range(size):
                 block[i] = draw(key, base + np.uint64(i)) >> np.uint64(11)
             for i in range(size):
-                if block[i] < threshold:
+                if block[i] - lowest < width:  # unsigned: what is below wraps round
                     position = first + i
                     if maskable[values[position]] and not (guarded and protected[position]):
                         out[count] = position
@@ -68,11 +73,14 @@ def select_independent(values, offsets, sample_ids, run_key, threshold, maskable
 
 
 @njit(cache=True, nogil=True)
-def select_exact(values, offsets, sample_ids, run_key, rate, at_least, maskable, protected, out):
-    """The ``k`` maskable tokens of each sample with the smallest draws; returns how many in all.
+def select_exact(
+    values, offsets, sample_ids, run_key, low, high, at_least, maskable, protected, out
+):
+    """An exact number of each sample's maskable tokens; returns how many in all.
 
-    ``k = floor(rate * m + u)`` for ``m`` maskable tokens and one uniform ``u`` a sample, at least
-    ``min(at_least, m)``. Equal draws are taken from the left.
+    Of the ``m`` maskable tokens in the order of their draws, those from ``floor(low * m + u)`` (0
+    where ``low`` is 0) to ``floor(high * m + u)``, with one uniform ``u`` a sample; at least
+    ``min(at_least, m)`` where ``low`` is 0. Equal draws are taken from the left.
     """
     count = 0
     guarded = len(protected) > 0
@@ -93,10 +101,23 @@ def select_exact(values, offsets, sample_ids, run_key, rate, at_least, maskable,
                 m += 1
         rounding = sample_key(run_key, sample_id, np.uint64(ROUND))
         u = np.float64(draw(rounding, np.uint64(0)) >> np.uint64(11)) * 2.0**-53
-        k = min(m, max(int(np.floor(rate * m + u)), at_least))
-        if k == 0:
+        k = min(m, int(np.floor(high[row] * m + u)))
+        skipped = 0
+        if low[row] > 0:
+            # where the turn before ended
+            skipped = min(m, max(at_least, int(np.floor(low[row] * m + u))))
+        else:
+            k = max(k, min(at_least, m))
+        if k <= skipped:
             continue
         last = np.partition(draws[:m], k - 1)[k - 1]
+        if skipped:
+            taken = np.partition(draws[:m], skipped - 1)[skipped - 1]
+            for i in range(m):
+                if taken < draws[i] <= last:
+                    out[count] = places[i]
+                    count += 1
+            continue
         below = 0
         for i in range(m):
             below += draws[i] < last
@@ -114,19 +135,26 @@ def select_exact(values, offsets, sample_ids, run_key, rate, at_least, maskable,
 
 @njit(cache=True, nogil=True)
 def act(
-    values, offsets, sample_ids, run_key, positions, codes, limits, mask_id, replacements,
-    actions, out,
+    values, offsets, sample_ids, run_key, positions, units, codes, limits, mask_id, replacements,
+    sentinels, actions, out,
 ):  # fmt: skip
-    """Draws an act for each selected position, and what stands there then.
+    """Draws an act for each unit, and what stands at each of its tokens then.
 
-    ``limits`` are the cumulated shares as thresholds; ``codes`` the `Action` of each (1 mask,
-    2 random, 3 keep). A random token is the high half of a 32 × 32 bit product, so that no
-    division is needed; its bias is below ``len(replacements) / 2**32``.
+    ``units`` is empty where each token is a unit. ``limits`` are the cumulated shares as
+    thresholds; ``codes`` the `Action` of each. A token that disappears gets -1: every token of a
+    deleted unit, and all but the first of one that a sentinel or a single mask stands for. A random
+    token is the high half of a 32 × 32 bit product, so that no division is needed; its bias is
+    below ``len(replacements) / 2**32``.
+
+    Returns the row that needs more sentinels than there are, or -1.
     """
     row = -1
     stop = np.int64(0)
     act_key = replace_key = np.uint64(0)
     many = np.uint64(len(replacements))
+    whole = len(units) > 0
+    code = np.uint8(0)
+    used = 0
     for i in range(len(positions)):
         position = positions[i]
         if position >= stop:
@@ -136,20 +164,69 @@ def act(
             sample_id = np.uint64(sample_ids[row])
             act_key = sample_key(run_key, sample_id, np.uint64(ACT))
             replace_key = sample_key(run_key, sample_id, np.uint64(REPLACE))
+            used = 0
         counter = np.uint64(position - offsets[row])
-        u = draw(act_key, counter) >> np.uint64(11)
-        choice = 0
-        while choice < len(codes) - 1 and u >= limits[choice]:
-            choice += 1
-        code = codes[choice]
+        first = not (whole and i > 0 and units[i] == units[i - 1])
+        if first:
+            u = draw(act_key, counter) >> np.uint64(11)
+            choice = 0
+            while choice < len(codes) - 1 and u >= limits[choice]:
+                choice += 1
+            code = codes[choice]
         actions[i] = code
         if code == 1:
             out[i] = mask_id
         elif code == 2:
             u = draw(replace_key, counter) >> np.uint64(32)
             out[i] = replacements[np.int64((u * many) >> np.uint64(32))]
-        else:
+        elif code == 3:
             out[i] = values[position]
+        elif code == 5 and first:
+            if used >= len(sentinels):
+                return row
+            out[i] = sentinels[used]
+            used += 1
+        elif code == 6 and first:
+            out[i] = mask_id
+        else:
+            out[i] = -1
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def corrupt(
+    values, offsets, order, positions, replacements, inserts, inserted, out, origin, out_offsets
+):
+    """Writes the corrupted tokens, and the place in its sample that each came from.
+
+    Walks through each sample in ``order`` (as it stands where that is empty). A replacement of -1
+    leaves its token out; ``inserted`` ids come before the tokens at ``inserts``, from nowhere (-1).
+    """
+    which = np.full(len(values), -1, np.int64)
+    for i in range(len(positions)):
+        which[positions[i]] = i
+    arranged = len(order) > 0
+    k = 0
+    out_offsets[0] = 0
+    for row in range(len(offsets) - 1):
+        start = offsets[row]
+        for place in range(start, offsets[row + 1]):
+            position = order[place] if arranged else place
+            if len(inserts):
+                # inserts rise, but an arranged walk does not: search
+                i = np.searchsorted(inserts, position)
+                while i < len(inserts) and inserts[i] == position:
+                    out[k] = inserted[i]
+                    origin[k] = -1
+                    k += 1
+                    i += 1
+            i = which[position]
+            if i < 0 or replacements[i] >= 0:
+                out[k] = values[position] if i < 0 else replacements[i]
+                origin[k] = position - start
+                k += 1
+        out_offsets[row + 1] = k
+    return k
 
 
 @njit(cache=True, nogil=True)

@@ -11,12 +11,18 @@ from maskwright import randomness
 from maskwright.batch import TokenBatch
 from maskwright.clock import Clock
 from maskwright.corruption.act import BERT_ACTS, Act, Mixture, complete
+from maskwright.corruption.arrange import Arrange
+from maskwright.corruption.emit import Emit, Mlm
 from maskwright.corruption.plan import Action, MaskPlan
-from maskwright.corruption.refresh import Dynamic, Refresh, parse_refresh
+from maskwright.corruption.rate import Rate, check_setting, rates_of, whole_rates
+from maskwright.corruption.refresh import Coverage, Dynamic, Refresh, parse_refresh
 from maskwright.corruption.select import Select, Tokens
-from maskwright.errors import BatchError, PolicyError
-from maskwright.schedule import Constant, Schedule, value_at
+from maskwright.corruption.selection import Draw, Selection
+from maskwright.errors import BatchError, PolicyError, VocabularyError
 from maskwright.vocabulary import Vocabulary
+
+_WRITES_MASK = {Action.MASK, Action.INFILL}
+_JOINS = {Action.SENTINEL, Action.INFILL}
 
 
 @dataclass(frozen=True)
@@ -28,66 +34,76 @@ class Masking:
 
     Args:
         select: which tokens.
-        rate: share of the maskable tokens, 0 to 1, or a schedule of it.
-        act: what happens to a selected token; ``0.8 * Mask() + 0.1 * Random() + 0.1 * Keep()``
+        rate: share of the maskable tokens, 0 to 1; or a schedule of it; or `SampledRate`, drawn for
+            each sample.
+        act: what happens to a selected unit; ``0.8 * Mask() + 0.1 * Random() + 0.1 * Keep()``
             unless given.
-        refresh: ``"static"``, ``"dynamic"``, ``"rotating-10"``, ``"every-1000-steps"``, or a
-            `Refresh`.
+        refresh: ``"static"``, ``"dynamic"``, ``"rotating-10"``, ``"every-1000-steps"``,
+            ``"coverage-0.15"``, or a `Refresh`.
         exact: select exactly ``rate`` of each sample's maskable tokens (rounded up or down by
             chance, so that the mean is the rate) instead of drawing each on its own.
         at_least: with ``exact``, the fewest tokens to select in a sample.
+        arrange: a new order of the tokens, such as shuffled sentences.
+        emit: what a plan becomes.
         stream: two policies of one run that must be independent take different numbers.
         vocabulary: the ids that it works on; `bind` sets it.
 
     Raises:
-        PolicyError: a value is outside its rule.
+        PolicyError: a value is outside its rule, or ``emit`` cannot show what ``act`` does.
 
     >>> Masking(rate=0.3, refresh="static")
     Masking(tokens, rate 0.3, 0.8 mask + 0.1 random + 0.1 keep, static)
     """
 
     select: Select = field(default_factory=Tokens)
-    rate: float | Schedule = 0.15
+    rate: Rate = 0.15
     act: Act | Mixture = BERT_ACTS
     refresh: Refresh | str = field(default_factory=Dynamic)
     exact: bool = False
     at_least: int = 0
+    arrange: Arrange | None = None
+    emit: Emit = field(default_factory=Mlm)
     stream: int = 0
     vocabulary: Vocabulary | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if isinstance(self.refresh, str):
             object.__setattr__(self, "refresh", parse_refresh(self.refresh))
-        for name, protocol in (("select", Select), ("refresh", Refresh)):
-            if not isinstance(getattr(self, name), protocol):
+        for name, kind in (("select", Select), ("refresh", Refresh), ("emit", Emit)):
+            if not isinstance(getattr(self, name), kind):
                 raise PolicyError(
                     f"Masking.{name} got {getattr(self, name)!r}, which is no {name}."
                 )
         if not isinstance(self.act, Act | Mixture):
             raise PolicyError(f"Masking.act got {self.act!r}, which is no act.")
         complete(self.act)
-        if not isinstance(self.rate, Schedule):
-            _check_rate(self.rate)
-        elif isinstance(self.rate, Constant):
-            _check_rate(self.rate.value)
+        check_setting(self.rate)
         if self.at_least < 0 or (self.at_least and not self.exact):
             raise PolicyError(
                 f"Masking.at_least counts tokens of a sample and needs exact=True; got "
                 f"at_least={self.at_least}, exact={self.exact}."
             )
+        if isinstance(self.refresh, Coverage) and self.refresh.rate != self.rate:
+            raise PolicyError(
+                f"A coverage refresh sets the rate of an epoch: rate={self.rate} must be its "
+                f"{self.refresh.rate:g}."
+            )
+        self.emit.check(self)
 
     def bind(self, vocabulary: Vocabulary) -> Masking:
         """The same policy on a vocabulary.
 
         Raises:
-            VocabularyError: the policy writes a mask token or draws random ones, and the
+            VocabularyError: the policy writes a mask token, sentinels or random tokens, and the
                 vocabulary has none.
         """
         codes = {act.code for share, act in self.act.parts if share}
-        if Action.MASK in codes:
+        if codes & _WRITES_MASK:
             vocabulary.require_mask()
         if Action.RANDOM in codes:
             vocabulary.require_replacements()
+        if Action.SENTINEL in codes:
+            vocabulary.require_sentinels()
         return replace(self, vocabulary=vocabulary)
 
     @property
@@ -107,34 +123,85 @@ class Masking:
             PolicyError: the policy is not bound, a schedule leaves 0 … 1, or the refresh needs
                 what the clock does not know.
             BatchError: an id of the batch is not in the vocabulary.
+            VocabularyError: a sample has more units than there are sentinels.
         """
-        from maskwright.corruption import kernels
-
         clock = clock or Clock()
         vocabulary = self.bound
-        tokens = batch.tokens
-        _check_ids(tokens.values, vocabulary)
-        rate = value_at(self.rate, clock)
-        _check_rate(rate)
+        _check_ids(batch.tokens.values, vocabulary)
+        draw = self.draw(batch, clock)
+        selection = self.select(batch, vocabulary, draw)
+        return self._act(batch, clock, draw, selection)
+
+    def draw(self, batch: TokenBatch, clock: Clock) -> Draw:
+        """How units of a batch are drawn at a moment."""
         assert not isinstance(self.refresh, str)
         key = randomness.run_key(clock.seed, self.stream, self.refresh.key(clock))
-        positions = self.select.positions(
-            batch,
-            vocabulary.maskable,
-            rate=rate,
-            exact=self.exact,
-            at_least=self.at_least,
-            run_key=key,
-        )
+        rates = rates_of(self.rate, batch, clock, key)
+        if self.exact:
+            rates = whole_rates(self.rate, rates, batch, self.bound, self.at_least)
+        low = np.zeros(len(batch))
+        if covering := isinstance(self.refresh, Coverage):
+            first, last = self.refresh.window(clock)
+            low, rates = np.full(len(batch), first), np.full(len(batch), last)
+        return Draw(key, low, rates, self.exact, self.at_least, clock, covering)
+
+    def _act(self, batch: TokenBatch, clock: Clock, draw: Draw, selection: Selection) -> MaskPlan:
+        """Draws what happens to each unit."""
+        from maskwright.corruption import kernels
+
+        vocabulary, tokens, positions = self.bound, batch.tokens, selection.positions
+        codes, limits = self._acts
+        units = selection.units
+        if units is None and not _JOINS.isdisjoint(codes.tolist()):
+            units = adjacent(positions, tokens.offsets)
         actions = np.empty(len(positions), np.uint8)
         replacements = np.empty(len(positions), np.int64)
-        codes, limits = self._acts
-        kernels.act(
-            tokens.values, tokens.offsets, batch.sample_ids, np.uint64(key), positions, codes,
-            limits, -1 if vocabulary.mask_id is None else vocabulary.mask_id,
-            vocabulary.replacements, actions, replacements,
+        lacking = kernels.act(
+            tokens.values, tokens.offsets, batch.sample_ids, np.uint64(draw.run_key), positions,
+            kernels.NO_UNITS if units is None else units, codes, limits,
+            -1 if vocabulary.mask_id is None else vocabulary.mask_id, vocabulary.replacements,
+            vocabulary.sentinels, actions, replacements,
         )  # fmt: skip
-        return MaskPlan(batch, self, clock, positions, actions, replacements, rate)
+        if lacking >= 0:
+            raise VocabularyError(
+                f"Sample {batch.sample_ids[lacking]} has more units than the "
+                f"{len(vocabulary.sentinels)} sentinels of {vocabulary.name!r}. Use longer spans, "
+                "a lower rate or shorter samples."
+            )
+        inserts = kernels.NO_UNITS if selection.inserts is None else selection.inserts
+        order = None
+        if self.arrange is not None:
+            order = self.arrange(batch, vocabulary, draw.run_key)
+        return MaskPlan(
+            batch, self, clock, positions, actions, replacements, draw.rates, units, inserts,
+            self._inserted(batch, draw, inserts), order,
+        )  # fmt: skip
+
+    def _inserted(self, batch: TokenBatch, draw: Draw, inserts: np.ndarray) -> np.ndarray:
+        """What stands for each empty unit: the mask token, or a random one in its share.
+
+        A policy's acts on empty units: ``Random`` puts a random token, every other act a mask.
+        """
+        if not len(inserts):
+            return inserts
+        vocabulary, tokens = self.bound, batch.tokens
+        rows = np.searchsorted(tokens.offsets, inserts, side="right") - 1
+        # empty units before one token are numbered, so that each has draws of its own
+        number = np.arange(len(inserts)) - np.searchsorted(inserts, inserts)
+        keys = draw.keys(batch, randomness.INSERT)[rows]
+        counters = (inserts - tokens.offsets[rows]) * 64 + number
+        first = randomness.draw_array(keys, 2 * counters)
+        random = sum(share for share, act in self.act.parts if act.code == Action.RANDOM)
+        out = np.full(len(inserts), -1 if vocabulary.mask_id is None else vocabulary.mask_id)
+        drawn = first >> np.uint64(11) < randomness.threshold(random)
+        if drawn.any():
+            second = randomness.draw_array(keys, 2 * counters + 1) >> np.uint64(32)
+            many = np.uint64(len(vocabulary.require_replacements()))
+            chosen = vocabulary.replacements[((second * many) >> np.uint64(32)).astype(np.int64)]
+            out = np.where(drawn, chosen, out)
+        if (out < 0).any():
+            vocabulary.require_mask()
+        return out
 
     @cached_property
     def _acts(self) -> tuple[np.ndarray, np.ndarray]:
@@ -148,15 +215,22 @@ class Masking:
         parts = [str(self.select), f"rate {self.rate}", str(self.act), str(self.refresh)]
         if self.exact:
             parts.append("exact" + (f", at least {self.at_least}" if self.at_least else ""))
+        if self.arrange is not None:
+            parts.append(str(self.arrange))
+        if not isinstance(self.emit, Mlm):
+            parts.append(f"as {self.emit}")
         if self.stream:
             parts.append(f"stream {self.stream}")
         return f"Masking({', '.join(parts)})"
 
 
-def _check_rate(rate: float) -> None:
-    # not (0 <= NaN <= 1) holds too
-    if not isinstance(rate, int | float) or not 0 <= rate <= 1:
-        raise PolicyError(f"A mask rate is a share from 0 to 1, got {rate!r}. 15% is 0.15.")
+def adjacent(positions: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Numbers runs of neighbouring positions of one sample."""
+    if not len(positions):
+        return positions
+    rows = np.searchsorted(offsets, positions, side="right")
+    breaks = (np.diff(positions) != 1) | (np.diff(rows) != 0)
+    return np.concatenate(([0], np.cumsum(breaks)))
 
 
 def _check_ids(values: np.ndarray, vocabulary: Vocabulary) -> None:

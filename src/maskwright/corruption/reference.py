@@ -9,7 +9,6 @@ from maskwright.batch import TokenBatch
 from maskwright.clock import Clock
 from maskwright.corruption.masking import Masking
 from maskwright.corruption.plan import Action
-from maskwright.schedule import value_at
 
 
 def key_of(run_key: int, sample_id: int, purpose: int) -> int:
@@ -21,8 +20,9 @@ def plan(masking: Masking, batch: TokenBatch, clock: Clock) -> list[list[tuple[i
     """For each sample, (position in it, action, replacement) of each selected token."""
     vocabulary = masking.bound
     assert not isinstance(masking.refresh, str)
-    rate = value_at(masking.rate, clock)
+    draw = masking.draw(batch, clock)
     run_key = randomness.run_key(clock.seed, masking.stream, masking.refresh.key(clock))
+    assert draw.run_key == run_key
     samples = []
     for row, sample_id in enumerate(batch.sample_ids.tolist()):
         tokens = batch.tokens[row].tolist()
@@ -36,12 +36,17 @@ def plan(masking: Masking, batch: TokenBatch, clock: Clock) -> list[list[tuple[i
         draws = {position: randomness.draw(select, position) for position in candidates}
         if masking.exact:
             u = randomness.draw(key_of(run_key, sample_id, randomness.ROUND), 0) >> 11
-            share = float(rate * len(candidates)) + float(Fraction(u, 1 << 53))
-            k = min(len(candidates), max(int(share), masking.at_least))
-            chosen = sorted(sorted(candidates, key=lambda p: (draws[p], p))[:k])
+            m, u = len(candidates), float(Fraction(u, 1 << 53))
+            k = min(m, int(float(draw.high[row] * m) + u))
+            skipped = int(float(draw.low[row] * m) + u) if draw.low[row] else 0
+            if draw.low[row]:
+                skipped = max(skipped, min(m, masking.at_least))
+            else:
+                k = max(k, min(m, masking.at_least))
+            chosen = sorted(sorted(candidates, key=lambda p: (draws[p], p))[skipped:k])
         else:
-            limit = randomness.threshold(rate)
-            chosen = [position for position in candidates if draws[position] >> 11 < limit]
+            low, high = (randomness.threshold(float(b[row])) for b in (draw.low, draw.high))
+            chosen = [position for position in candidates if low <= draws[position] >> 11 < high]
         acts = key_of(run_key, sample_id, randomness.ACT)
         replaces = key_of(run_key, sample_id, randomness.REPLACE)
         sample = []

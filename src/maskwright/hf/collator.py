@@ -13,11 +13,12 @@ from transformers import BatchEncoding
 
 from maskwright.batch import TokenBatch
 from maskwright.clock import Clock
-from maskwright.corruption.emit import mlm
+from maskwright.corruption.emit import MaskedBatch
 from maskwright.corruption.masking import Masking
+from maskwright.corruption.mixture import MixedMasking
 from maskwright.corruption.plan import MaskPlan
 from maskwright.corruption.recipes import roberta
-from maskwright.errors import BatchError, SampleIdError, unknown
+from maskwright.errors import BatchError, PolicyError, SampleIdError, unknown
 from maskwright.hf.samples import SAMPLE_ID, FetchedBatch, Sample, common_clock
 from maskwright.ragged import Ragged
 from maskwright.vocabulary import Vocabulary
@@ -30,38 +31,46 @@ COLUMNS = (
     "token_type_ids",
     "labels",
     "word_starts",
+    "marks",
     SAMPLE_ID,
 )
 
 
 class MaskingCollator:
-    """Turns samples into a padded, masked batch: ``input_ids``, ``attention_mask``, ``labels``,
-    each ``(B, S)`` int64; ``labels`` is -100 where nothing is to be predicted.
+    """Turns samples into a padded, masked batch: what the policy's emit makes, int64 each.
+
+    For masked language models ``input_ids``, ``attention_mask`` and ``labels``, each ``(B, S)``;
+    for others as their emit says (`Seq2Seq`, `Decoder`, `FillInTheMiddle` …). ``labels`` is -100
+    where nothing is to be predicted.
 
     A sample's mask depends on the policy, the seed, the sample's id and the clock, and on nothing
     else. Samples are mappings or `Sample` objects with ``input_ids`` and, where known,
     ``attention_mask`` (0 = padding, which is taken off), ``special_tokens_mask`` and ``labels``
     (special tokens, and positions whose label is -100, are never selected), ``token_type_ids``,
-    ``word_starts``.
+    ``word_starts``, ``marks``.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
-        masking: the policy; RoBERTa's unless given.
+        masking: the policy, or a mixture of some; RoBERTa's unless given.
         seed: of the masks.
-        pad_to_multiple_of: round ``S`` up to a multiple of this.
+        pad_to_multiple_of: round ``S`` (and the ``T`` of an encoder–decoder's labels) up to a
+            multiple of this.
         length: pad to exactly this ``S``.
         carry: add ``sample_ids`` ``(B,)`` and ``clock`` ``(B, 2)`` (epoch and step) to the batch;
-            `MaskingTrainer` asks for them, a model's ``forward`` does not know them.
+            `MaskingTrainer` asks for them, a model's ``forward`` does not know them. An emit that
+            weighs losses adds ``loss_weights`` ``(B, T)``, and needs it.
 
     Raises (when called):
         SampleIdError: a sample came without its id.
-        BatchError: a sample is longer than ``length``, or a column is not aligned.
+        BatchError: a sample is longer than ``length``, or a column is not aligned, or has token
+            types where the emit moves tokens.
+        PolicyError: the emit weighs losses, and ``carry`` is off.
     """
 
     def __init__(
         self,
         tokenizer: Any,
-        masking: Masking | None = None,
+        masking: Masking | MixedMasking | None = None,
         *,
         seed: int = 0,
         pad_to_multiple_of: int | None = None,
@@ -75,6 +84,8 @@ class MaskingCollator:
         self.pad_to_multiple_of = pad_to_multiple_of
         self.length = length
         self.carry = carry
+        import maskwright.corruption.kernels  # noqa: F401  so that forked workers have it already
+
         # Only for batches that carry no clock of their own. In shared memory, so that what
         # ClockCallback writes reaches worker processes that already run; -1 = not known.
         self._fallback = torch.full((2,), -1, dtype=torch.int64).share_memory_()
@@ -93,29 +104,39 @@ class MaskingCollator:
         """A `transformers.BatchEncoding`."""
         batch, clock, types = self._read(samples)
         plan = self.masking.plan(batch, clock)
-        side, length = self.tokenizer.padding_side, self._length(batch.tokens)
-        masked = mlm(plan, side=side, length=length)
-        out = {
-            "input_ids": masked.input_ids,
-            "attention_mask": masked.attention_mask,
-            "labels": masked.labels,
-        }
+        side = self.tokenizer.padding_side
+        masked = self.masking.emit(
+            plan, side=side, length=self.length, multiple=self.pad_to_multiple_of or 1
+        )
+        out = masked.tensors
         if types is not None:
-            out["token_type_ids"] = types.to_padded(
-                self.tokenizer.pad_token_type_id, side=side, length=length
-            )
+            out["token_type_ids"] = self._types(types, masked)
+        if masked.sample_weights is not None:
+            out["loss_weights"] = self._weights(masked)
         if self.carry:
             out["sample_ids"] = torch.from_numpy(batch.sample_ids)
             moment = torch.tensor([-1 if t is None else t for t in (clock.epoch, clock.step)])
             out["clock"] = moment.expand(len(batch), 2).clone()
         return BatchEncoding(out)
 
-    def _length(self, tokens: Ragged) -> int:
-        if self.length is not None:
-            return self.length
-        longest = int(tokens.lengths.max(initial=0))
-        multiple = self.pad_to_multiple_of or 1
-        return -(-longest // multiple) * multiple
+    def _types(self, types: Ragged, masked: MaskedBatch) -> torch.Tensor:
+        if not masked.in_place:
+            raise BatchError(
+                f"The samples have token_type_ids, but with emit={self.masking.emit} tokens are "
+                "not where they stood. Take the column out of the data set: "
+                'dataset.remove_columns(["token_type_ids"]).'
+            )
+        fill, length = self.tokenizer.pad_token_type_id, masked.input_ids.shape[1]
+        return types.to_padded(fill, side=masked.side, length=length)
+
+    def _weights(self, masked: MaskedBatch) -> torch.Tensor:
+        if not self.carry:
+            raise PolicyError(
+                f"emit={self.masking.emit} weighs the losses, and no model's own loss does. Use "
+                "MaskingCollator(carry=True), take loss_weights out of each batch, and multiply "
+                "the loss at each label by them; or use emit=Mlm()."
+            )
+        return masked.loss_weights
 
     def _read(self, samples: Sequence[Any]) -> tuple[TokenBatch, Clock, Ragged | None]:
         if isinstance(samples, FetchedBatch):
@@ -208,5 +229,6 @@ def _token_batch(
         word_starts=columns.get("word_starts"),
         protected=tokens.like(protected) if protected.any() else None,
         labels=labels,
+        marks=columns.get("marks"),
     )
     return batch, columns.get("token_type_ids")

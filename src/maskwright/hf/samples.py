@@ -72,8 +72,10 @@ class FetchedBatch(Sequence[Sample]):
         if isinstance(row, slice):
             return [self[i] for i in range(*row.indices(len(self)))]
         columns = {"input_ids": self.tokens.tokens[row]}
-        if self.tokens.word_starts is not None:
-            columns["word_starts"] = self.tokens.word_starts[row]
+        for name in ("word_starts", "marks", "labels"):
+            column = getattr(self.tokens, name)
+            if column is not None:
+                columns[name] = column[row]
         return Sample(columns, int(self.tokens.sample_ids[row]), self.clock)
 
 

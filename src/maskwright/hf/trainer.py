@@ -125,7 +125,7 @@ class MaskingTrainer(Trainer):
         ``(B, S, V)``.
         """
         inputs = {k: v for k, v in inputs.items() if k not in ("sample_ids", "clock")}
-        labels = inputs.pop("labels")
+        labels, weights = inputs.pop("labels"), inputs.pop("loss_weights", None)
         positions = (labels.flatten() != IGNORE).nonzero().squeeze(1)
         targets = labels.flatten().index_select(0, positions)
         if model.training:
@@ -141,9 +141,11 @@ class MaskingTrainer(Trainer):
         total = functional.cross_entropy(
             logits.float(),
             targets,
-            reduction="sum",
+            reduction="sum" if weights is None else "none",
             label_smoothing=self.args.label_smoothing_factor,
         )
+        if weights is not None:
+            total = (total * weights.flatten().index_select(0, positions)).sum()
         if num_items_in_batch is None:
             loss = total / max(1, len(positions))
         else:

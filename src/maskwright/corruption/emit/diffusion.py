@@ -1,0 +1,71 @@
+"""Masked diffusion: masked language modelling at a drawn rate, weighted by one over it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from maskwright.corruption.emit.batch import MaskedBatch
+from maskwright.corruption.emit.mlm import Mlm
+from maskwright.corruption.plan import Action, MaskPlan
+from maskwright.errors import PolicyError
+from maskwright.ragged import Side
+
+if TYPE_CHECKING:
+    from maskwright.corruption.masking import Masking
+    from maskwright.corruption.mixture import MixedMasking
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """`Mlm` whose losses weigh ``1 / t``, where ``t`` is the mask rate of the sample.
+
+    With ``rate=SampledRate()``, independent draws and ``Mask()`` it is the bound of masked
+    diffusion with a linear schedule (MDLM, 2406.07524, equation 10; LLaDA, 2502.09992, equation
+    3). Summed over a sample, the weights are its number of maskable tokens on average, so divide
+    the weighted sum of losses by the number of tokens, not of predicted ones.
+
+    ``t`` is the rate of the policy (`MaskPlan.rates`), not one that a select carries (`Select.at`).
+
+    Args:
+        least: the smallest ``t`` of a weight, so that no loss weighs more than ``1 / least``.
+            ``SampledRate(low=least)`` makes the weights exact.
+    """
+
+    least: float = 1e-3
+
+    def __post_init__(self) -> None:
+        if not 0 < self.least <= 1:
+            raise PolicyError(
+                f"Diffusion.least is the smallest rate to divide by, above 0 and at most 1; got "
+                f"{self.least}."
+            )
+
+    def __call__(
+        self,
+        plan: MaskPlan,
+        *,
+        side: Side = "right",
+        length: int | None = None,
+        multiple: int = 1,
+    ) -> MaskedBatch:
+        self.check(plan.masking)
+        masked = Mlm()(plan, side=side, length=length, multiple=multiple)
+        rates = np.broadcast_to(np.maximum(plan.rates, self.least), len(plan.batch))
+        return replace(masked, sample_weights=torch.from_numpy((1 / rates).astype(np.float32)))
+
+    def check(self, masking: Masking | MixedMasking) -> None:
+        """Refuses every act but ``Mask``: the absorbing state is the mask token."""
+        others = [act for share, act in masking.act.parts if share and act.code != Action.MASK]
+        if others or masking.arrange is not None:
+            raise PolicyError(
+                f"The emit {self} masks and does nothing else, but the policy has "
+                f"{others[0] if others else masking.arrange}. Use act=Mask(), arrange=None; or "
+                "emit=Mlm() for unweighted losses."
+            )
+
+    def __str__(self) -> str:
+        return "diffusion"

@@ -1,0 +1,74 @@
+"""Masked language modelling: the corrupted tokens, with labels at the selected ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from maskwright.corruption.emit.batch import (
+    IGNORE,
+    MaskedBatch,
+    padded_length,
+    padding_id,
+    require_in_place,
+    require_no_inserts,
+)
+from maskwright.corruption.plan import MaskPlan
+from maskwright.ragged import Side
+
+if TYPE_CHECKING:
+    from maskwright.corruption.masking import Masking
+    from maskwright.corruption.mixture import MixedMasking
+
+
+@dataclass(frozen=True)
+class Mlm:
+    """Inputs and labels are aligned: a label stands where its token stood.
+
+    BERT, 1810.04805, section 3.1.
+    """
+
+    def __call__(
+        self,
+        plan: MaskPlan,
+        *,
+        side: Side = "right",
+        length: int | None = None,
+        multiple: int = 1,
+    ) -> MaskedBatch:
+        from maskwright.corruption import kernels
+
+        self.check(plan.masking)
+        require_no_inserts(plan, str(self))
+        tokens = plan.batch.tokens
+        length = padded_length(tokens, plan, length, multiple)
+        fill = padding_id(tokens, plan, length)
+        shape = (len(tokens), length)
+        input_ids, attended, labels = (torch.empty(shape, dtype=torch.int64) for _ in range(3))
+        targets = plan.batch.labels or tokens
+        left = side == "left"
+        kernels.pad(
+            tokens.values, tokens.offsets, left, fill, IGNORE,
+            input_ids.numpy(), attended.numpy(), labels.numpy(),
+        )  # fmt: skip
+        kernels.scatter(
+            plan.positions, plan.replacements, targets.values, tokens.offsets, left,
+            input_ids.numpy(), labels.numpy(),
+        )  # fmt: skip
+        return MaskedBatch(input_ids, attended, labels, plan, side)
+
+    def check(self, masking: Masking | MixedMasking) -> None:
+        """Refuses acts after which inputs and labels would not be aligned."""
+        require_in_place(masking, str(self))
+
+    def __str__(self) -> str:
+        return "mlm"
+
+
+def mlm(
+    plan: MaskPlan, *, side: Side = "right", length: int | None = None, multiple: int = 1
+) -> MaskedBatch:
+    """`Mlm`, as a function."""
+    return Mlm()(plan, side=side, length=length, multiple=multiple)
