@@ -128,7 +128,7 @@ def test_a_schedule_that_leaves_the_unit_interval():
 
 
 def test_recipes_by_name():
-    assert sorted(RECIPES) == ["bert", "roberta"]
+    assert {"bert", "roberta"} <= set(RECIPES)
     assert recipe("bert") == Masking(rate=0.15, refresh=Rotating(10))
     assert recipe("roberta") == Masking(rate=0.15, refresh="dynamic")
     assert recipe("bert", rate=0.4, refresh="static").rate == 0.4

@@ -14,7 +14,7 @@ from maskwright.corruption.act import BERT_ACTS, Act, Mixture, complete
 from maskwright.corruption.arrange import Arrange
 from maskwright.corruption.emit import Emit, Mlm
 from maskwright.corruption.plan import Action, MaskPlan
-from maskwright.corruption.rate import Rate, check_setting, rates_of, whole_rates
+from maskwright.corruption.rate import Rate, SampledRate, check_setting, rates_of, whole_rates
 from maskwright.corruption.refresh import Coverage, Dynamic, Refresh, parse_refresh
 from maskwright.corruption.select import Select, Tokens
 from maskwright.corruption.selection import Draw, Selection
@@ -137,7 +137,7 @@ class Masking:
         assert not isinstance(self.refresh, str)
         key = randomness.run_key(clock.seed, self.stream, self.refresh.key(clock))
         rates = rates_of(self.rate, batch, clock, key)
-        if self.exact:
+        if self.exact and isinstance(self.rate, SampledRate):
             rates = whole_rates(self.rate, rates, batch, self.bound, self.at_least)
         low = np.zeros(len(batch))
         if covering := isinstance(self.refresh, Coverage):
