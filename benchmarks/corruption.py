@@ -12,6 +12,7 @@ from benchmarks import collation
 from benchmarks.harness import Row, ratio_row, time_interleaved
 from benchmarks.words import word_tokenizer
 from maskwright import Clock, Mask, Masking, Ragged, TokenBatch, Vocabulary, mlm
+from maskwright.corruption import Infill, NoiseSpans, Poisson, Seq2Seq, Spans, WholeWords
 
 CLOCK = Clock(epoch=3)
 VOCABULARY = 30_000
@@ -43,8 +44,6 @@ def _collation(quick: bool) -> list[Row]:
 
 
 def _whole_words(repeats: int, *, rows: int, length: int = 2048) -> list[Row]:
-    from maskwright.corruption.words import WholeWords
-
     tokenizer = word_tokenizer(VOCABULARY)
     vocabulary = Vocabulary.from_tokenizer(tokenizer)
     batch, starts = _word_batch(vocabulary, rows, length)
@@ -104,44 +103,39 @@ def _check_words(selected: np.ndarray, starts: np.ndarray) -> None:
 
 
 def _spans(repeats: int, rows: int = 64, length: int = 512) -> list[Row]:
-    from maskwright.corruption.t5_spans import NoiseSpans
-
     vocabulary = Vocabulary(VOCABULARY, mask_id=4, pad_id=0, special_ids=(0, 1, 2, 3))
     draws = np.random.default_rng(1)
     values = draws.integers(5, VOCABULARY, rows * length)
     batch = TokenBatch(Ragged(values, np.arange(rows + 1) * length), np.arange(rows))
     spans = Masking(select=NoiseSpans(3.0), rate=0.15, act=Mask()).bind(vocabulary)
-    single = Masking(rate=0.15).bind(vocabulary)
+    infill = Masking(
+        select=Spans(Poisson(3.0)), rate=0.3, act=Infill(), exact=True, emit=Seq2Seq("original")
+    ).bind(vocabulary)
+    single = Masking(rate=0.3).bind(vocabulary)
     functions: dict[str, Callable[[], object]] = {
         "t5": lambda: spans.plan(batch, CLOCK),
         "numpy t5": lambda: [numpy_noise_mask(length, draws) for _ in range(rows)],
         "single": lambda: single.plan(batch, CLOCK),
+        "infill": lambda: infill.plan(batch, CLOCK),
     }
     _check_noise(spans.plan(batch, CLOCK).selected.values.reshape(rows, length))
     _check_noise(np.stack([numpy_noise_mask(length, draws) for _ in range(rows)]))
-    infill = _infilling(vocabulary)
-    if infill is not None:
-        _check_infilling(infill.plan(batch, CLOCK))
-        functions["infill"] = lambda: infill.plan(batch, CLOCK)
+    _check_infilling(infill.plan(batch, CLOCK))
     seconds = time_interleaved(functions, repeats=repeats)
     tokens = rows * length
     peer = min(seconds["numpy t5"] / 8, tokens / T5_TOKENS_PER_SECOND)
-    out = [
+    return [
         ratio_row(
             "T5 noise spans: 60 M tokens/s and 8× numpy", seconds["t5"], peer, at_least=1,
             note=_speed(tokens, seconds["t5"], seconds["numpy t5"]) + "; peer is the limit",
         ),
         ratio_row("T5 noise spans against numpy", seconds["t5"], seconds["numpy t5"]),
+        ratio_row(
+            "text infilling within 3× of single tokens, at 30%", seconds["infill"],
+            3 * seconds["single"], at_least=1,
+            note=_speed(tokens, seconds["infill"], seconds["single"]),
+        ),
     ]  # fmt: skip
-    if infill is not None:
-        out.append(
-            ratio_row(
-                "text infilling within 3× of single tokens", seconds["infill"],
-                3 * seconds["single"], at_least=1,
-                note=_speed(tokens, seconds["infill"], seconds["single"]),
-            )
-        )  # fmt: skip
-    return out
 
 
 def numpy_noise_mask(length: int, draws: np.random.Generator) -> np.ndarray:
@@ -167,24 +161,6 @@ def _check_noise(selected: np.ndarray) -> None:
     assert (chosen.sum(axis=1) == 77).all()
     assert ((np.diff(chosen, axis=1, prepend=0) == 1).sum(axis=1) == 26).all()
     assert chosen[:, -1].all()
-
-
-def _infilling(vocabulary: Vocabulary) -> Masking | None:
-    """BART's text infilling, once the recipes have it."""
-    from maskwright.corruption import RECIPES, recipe
-
-    for name in ("bart", "bart-infill", "bart-infilling"):
-        if name in RECIPES:
-            masking = recipe(name, vocabulary)
-            # only the infilling: sentences are shuffled by another part
-            return masking if masking.arrange is None else _unshuffled(masking)
-    return None
-
-
-def _unshuffled(masking: Masking) -> Masking:
-    from dataclasses import replace
-
-    return replace(masking, arrange=None)
 
 
 def _check_infilling(plan: Any) -> None:

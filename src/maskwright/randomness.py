@@ -14,6 +14,8 @@ of the finaliser: Stafford's variant 13, as in the Java SplittableRandom.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 GAMMA = 0x9E3779B97F4A7C15
@@ -43,6 +45,7 @@ def draw(key: int, counter: int) -> int:
     return mix((key + (counter + 1) * GAMMA) & WORD)
 
 
+@lru_cache(maxsize=1024)
 def run_key(seed: int, stream: int, refresh: int) -> int:
     """The key of a whole draw: everything but the sample."""
     return absorb(absorb(absorb(0, seed & WORD), stream & WORD), refresh & WORD)

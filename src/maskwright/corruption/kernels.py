@@ -46,7 +46,8 @@ def sample_key(run_key, sample_id, purpose):
 def select_independent(
     values, offsets, sample_ids, run_key, low, high, _at_least, maskable, protected, out
 ):
-    """Each maskable token where ``low <= draw >> 11 < high``; returns how many.
+    """Each maskable token where ``low <= draw >> 11 < high``; returns how many, or -1 if they are
+    more than ``out`` holds.
 
     Draws go a block at a time, which the compiler turns into vector instructions; only the hits
     are looked up in ``maskable``.
@@ -67,6 +68,8 @@ def select_independent(
                 if block[i] - lowest < width:  # unsigned: what is below wraps round
                     position = first + i
                     if maskable[values[position]] and not (guarded and protected[position]):
+                        if count == len(out):
+                            return -1
                         out[count] = position
                         count += 1
     return count

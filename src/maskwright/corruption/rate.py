@@ -79,7 +79,8 @@ def rates_of(rate: Rate, batch: TokenBatch, clock: Clock, run_key: int) -> np.nd
         if isinstance(rate, TwoPointRate):
             return 1 - np.sqrt(uniforms)  # its distribution function is 1 - (1 - x)**2
         return rate.low + (rate.high - rate.low) * uniforms
-    value = value_at(rate, clock)
+    # a number is the usual case, and asking whether it is a schedule takes longer than the rest
+    value = rate if isinstance(rate, float) else value_at(rate, clock)
     check_rate(value)
     return np.full(len(batch), value)
 
