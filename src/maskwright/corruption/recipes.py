@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -22,7 +23,7 @@ from maskwright.corruption.sparse import Stratified
 from maskwright.corruption.structure import Suffix, sentence_ends
 from maskwright.corruption.t5_spans import NoiseSpans, OneSpan
 from maskwright.corruption.words import WholeWords
-from maskwright.errors import ConfigError, PolicyError, unknown
+from maskwright.errors import ConfigError, PolicyError, VocabularyError, unknown
 from maskwright.schedule import Linear
 from maskwright.vocabulary import Vocabulary
 
@@ -75,7 +76,10 @@ def electra() -> Masking:
 
 
 def t5() -> Masking:
-    """15% of the tokens in spans of 3 on average, a sentinel for each. T5, 1910.10683, 3.1.4."""
+    """15% of the tokens in spans of 3 on average, a sentinel for each.
+
+    T5, 1910.10683, section 3.1.4.
+    """
     return Masking(select=NoiseSpans(3.0), act=Sentinel(), emit=Seq2Seq("spans"))
 
 
@@ -113,12 +117,18 @@ def ul2() -> MixedMasking:
 
 
 def mass() -> Masking:
-    """One span of half the sample; the decoder predicts it. MASS, 1905.02450, sections 3.1, 4.1."""
+    """One span of half the sample; the decoder predicts it.
+
+    MASS, 1905.02450, sections 3.1 and 4.1.
+    """
     return Masking(select=OneSpan(), rate=0.5, act=BERT_ACTS, exact=True, emit=Seq2Seq("span-only"))
 
 
 def prefix_lm() -> Masking:
-    """The sample is cut at a uniform place; what follows is predicted. T5, 1910.10683, 3.2.1."""
+    """The sample is cut at a uniform place; what follows is predicted.
+
+    T5, 1910.10683, section 3.2.1.
+    """
     return Masking(select=Suffix(), rate=SampledRate(0, 1), act=Keep(), exact=True, emit=PrefixLM())
 
 
@@ -141,7 +151,9 @@ def cmlm() -> Masking:
 
 
 def word_dropout(start_id: int) -> Masking:
-    """30% of the decoder's inputs are masked, its labels stay. Bowman et al., 1511.06349, 3.2.
+    """30% of the decoder's inputs are masked, its labels stay.
+
+    Bowman et al., 1511.06349, section 3.
 
     Args:
         start_id: ``model.config.decoder_start_token_id``; the tokenizer's bos, cls or padding
@@ -151,7 +163,10 @@ def word_dropout(start_id: int) -> Masking:
 
 
 def mdlm() -> Masking:
-    """Each sample at a time t ~ U(0, 1), each loss weighted by 1/t. MDLM, 2406.07524, eq. 10."""
+    """Each sample is masked at a rate t ~ U(0, 1), and its losses weigh 1/t.
+
+    MDLM, 2406.07524, equation 10.
+    """
     return Masking(rate=SampledRate(0, 1), act=Mask(), emit=Diffusion())
 
 
@@ -171,7 +186,7 @@ def coverage() -> Masking:
 
 
 def rate_decay() -> Masking:
-    """The rate falls from 30% to 15%. Yang et al., 2305.15096, section 3."""
+    """The rate falls from 30% to 15%. Ankner et al., 2305.15096, section 3."""
     return Masking(rate=Linear(0.30, 0.15))
 
 
@@ -290,12 +305,15 @@ def _ingredient(name: str, word: str, tokenizer: Any, changes: dict[str, Any]) -
     if word in changes:
         return changes.pop(word)
     if hasattr(tokenizer, "get_vocab"):
-        if word == "ends" and (ends := sentence_ends(tokenizer)):
-            return ends
+        if word == "ends":
+            # a tokenizer without any gets the remedy of the recipe, below
+            with contextlib.suppress(VocabularyError):
+                return sentence_ends(tokenizer)
         if word == "start_id":
             names = ("bos_token_id", "cls_token_id", "pad_token_id")
             found = [getattr(tokenizer, mark) for mark in names]
-            return next((i for i in found if i is not None), None)
+            if any(i is not None for i in found):
+                return next(i for i in found if i is not None)
         tokens = tokenizer.get_vocab()
         for mark in _FIM_MARKS.get(word, ()):
             if mark in tokens:
