@@ -197,6 +197,45 @@ def act(
 
 
 @njit(cache=True, nogil=True)
+def act_in_place(
+    values, offsets, sample_ids, run_key, positions, codes, limits, mask_id, replacements,
+    actions, out,
+):  # fmt: skip
+    """`act`, where each token is a unit and there are at most three acts, all in place.
+
+    The acts of a sample are drawn at once, in vector instructions and without a branch.
+    """
+    many = np.uint64(len(replacements))
+    last = len(codes) - 1
+    first_limit = limits[0]
+    second_limit = limits[min(1, last)]
+    first_code, second_code, third_code = codes[0], codes[min(1, last)], codes[last]
+    i = 0
+    for row in range(len(offsets) - 1):
+        start, stop = offsets[row], offsets[row + 1]
+        end = i
+        while end < len(positions) and positions[end] < stop:
+            end += 1
+        sample_id = np.uint64(sample_ids[row])
+        act_key = sample_key(run_key, sample_id, np.uint64(ACT))
+        replace_key = sample_key(run_key, sample_id, np.uint64(REPLACE))
+        places, drawn, written = positions[i:end], actions[i:end], out[i:end]
+        for j in range(len(places)):
+            u = draw(act_key, np.uint64(places[j] - start)) >> np.uint64(11)
+            later = second_code if u < second_limit else third_code
+            drawn[j] = first_code if u < first_limit else later
+        for j in range(len(places)):
+            if drawn[j] == 1:
+                written[j] = mask_id
+            elif drawn[j] == 2:
+                u = draw(replace_key, np.uint64(places[j] - start)) >> np.uint64(32)
+                written[j] = replacements[np.int64((u * many) >> np.uint64(32))]
+            else:
+                written[j] = values[places[j]]
+        i = end
+
+
+@njit(cache=True, nogil=True)
 def corrupt(
     values, offsets, order, positions, replacements, inserts, inserted, out, origin, out_offsets
 ):
@@ -265,15 +304,13 @@ def pad(values, offsets, left, fill, ignore, input_ids, attended, labels):
 def scatter(positions, replacements, targets, offsets, left, input_ids, labels):
     """Writes a plan over padded rows; ``targets`` holds a label for each value of the batch."""
     length = input_ids.shape[1]
-    ids, wanted = input_ids.reshape(-1), labels.reshape(-1)
-    row = -1
-    stop = shift = np.int64(0)
-    for i in range(len(positions)):
-        position = positions[i]
-        if position >= stop:
-            while stop <= position:
-                row += 1
-                stop = offsets[row + 1]
-            shift = (row + 1) * length - stop if left else row * length - offsets[row]
-        ids[position + shift] = replacements[i]
-        wanted[position + shift] = targets[position]
+    i = 0
+    for row in range(len(offsets) - 1):
+        start, stop = offsets[row], offsets[row + 1]
+        first = length - (stop - start) if left else 0
+        ids, wanted, source = input_ids[row, first:], labels[row, first:], targets[start:stop]
+        while i < len(positions) and positions[i] < stop:
+            place = np.uint64(positions[i] - start)  # unsigned: it is not counted from the end
+            ids[place] = replacements[i]
+            wanted[place] = source[place]
+            i += 1

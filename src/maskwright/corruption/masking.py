@@ -13,7 +13,7 @@ from maskwright.clock import Clock
 from maskwright.corruption.act import BERT_ACTS, Act, Mixture, complete
 from maskwright.corruption.arrange import Arrange
 from maskwright.corruption.emit import Emit, Mlm
-from maskwright.corruption.plan import Action, MaskPlan
+from maskwright.corruption.plan import IN_PLACE, Action, MaskPlan
 from maskwright.corruption.rate import Rate, SampledRate, check_setting, rates_of, whole_rates
 from maskwright.corruption.refresh import Coverage, Dynamic, Refresh, parse_refresh
 from maskwright.corruption.select import Select, Tokens
@@ -152,16 +152,23 @@ class Masking:
         vocabulary, tokens, positions = self.bound, batch.tokens, selection.positions
         codes, limits = self._acts
         units = selection.units
-        if units is None and not _JOINS.isdisjoint(codes.tolist()):
+        if units is None and self._joins:
             units = adjacent(positions, tokens.offsets)
         actions = np.empty(len(positions), np.uint8)
         replacements = np.empty(len(positions), np.int64)
-        lacking = kernels.act(
-            tokens.values, tokens.offsets, batch.sample_ids, np.uint64(draw.run_key), positions,
-            kernels.NO_UNITS if units is None else units, codes, limits,
-            -1 if vocabulary.mask_id is None else vocabulary.mask_id, vocabulary.replacements,
-            vocabulary.sentinels, actions, replacements,
-        )  # fmt: skip
+        mask_id = -1 if vocabulary.mask_id is None else vocabulary.mask_id
+        where = (tokens.values, tokens.offsets, batch.sample_ids, np.uint64(draw.run_key))
+        if units is None and self._plain:
+            lacking = -1
+            kernels.act_in_place(
+                *where, positions, codes, limits, mask_id, vocabulary.replacements, actions,
+                replacements,
+            )  # fmt: skip
+        else:
+            lacking = kernels.act(
+                *where, positions, kernels.NO_UNITS if units is None else units, codes, limits,
+                mask_id, vocabulary.replacements, vocabulary.sentinels, actions, replacements,
+            )  # fmt: skip
         if lacking >= 0:
             raise VocabularyError(
                 f"Sample {batch.sample_ids[lacking]} has more units than the "
@@ -202,6 +209,17 @@ class Masking:
         if (out < 0).any():
             vocabulary.require_mask()
         return out
+
+    @cached_property
+    def _joins(self) -> bool:
+        """Whether one token may stand for a whole unit."""
+        return not _JOINS.isdisjoint(self._acts[0].tolist())
+
+    @cached_property
+    def _plain(self) -> bool:
+        """Whether the acts are those of the fast kernel."""
+        codes = self._acts[0]
+        return len(codes) <= 3 and set(codes.tolist()) <= set(IN_PLACE)
 
     @cached_property
     def _acts(self) -> tuple[np.ndarray, np.ndarray]:

@@ -46,19 +46,21 @@ class Mlm:
         tokens = plan.batch.tokens
         length = padded_length(tokens, plan, length, multiple)
         fill = padding_id(tokens, plan, length)
-        shape = (len(tokens), length)
-        input_ids, attended, labels = (torch.empty(shape, dtype=torch.int64) for _ in range(3))
+        # One block, since the C library gives three of this size back to the system after each
+        # batch, and fetching fresh pages for the next takes longer than filling them.
+        block = torch.empty((3, len(tokens), length), dtype=torch.int64)
+        input_ids, attended, labels = block.numpy()
         targets = plan.batch.labels or tokens
         left = side == "left"
         kernels.pad(
             tokens.values, tokens.offsets, left, fill, IGNORE,
-            input_ids.numpy(), attended.numpy(), labels.numpy(),
+            input_ids, attended, labels,
         )  # fmt: skip
         kernels.scatter(
             plan.positions, plan.replacements, targets.values, tokens.offsets, left,
-            input_ids.numpy(), labels.numpy(),
+            input_ids, labels,
         )  # fmt: skip
-        return MaskedBatch(input_ids, attended, labels, plan, side)
+        return MaskedBatch(block[0], block[1], block[2], plan, side)
 
     def check(self, masking: Masking | MixedMasking) -> None:
         """Refuses acts after which inputs and labels would not be aligned."""
