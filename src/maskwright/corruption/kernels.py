@@ -272,20 +272,25 @@ def corrupt(
 
 
 @njit(cache=True, nogil=True)
-def pad(values, offsets, left, fill, ignore, input_ids, attended, labels):
-    """Copies rows into ``input_ids`` ``(B, S)``, ``fill`` elsewhere; 1 or 0 into ``attended``;
-    ``ignore`` into all of ``labels``.
+def emit_mlm(
+    values, offsets, positions, replacements, targets, left, fill, ignore,
+    input_ids, attended, labels,
+):  # fmt: skip
+    """Pads rows into ``(B, S)`` arrays and writes the plan over them.
 
-    Plain loops over slices that start at 0 become vector stores; indexing ``(row, first + i)``
-    costs three times as much.
+    ``fill`` and ``ignore`` stand where nothing else does; ``targets`` holds a label for each value
+    of the batch. A row is finished while it is in the cache. Plain loops over slices that start at
+    0 become vector stores; indexing ``(row, first + i)`` costs three times as much.
     """
     length = input_ids.shape[1]
+    k = 0
     for row in range(len(offsets) - 1):
         start, stop = offsets[row], offsets[row + 1]
         size = stop - start
         first = length - size if left else 0
         ids, ones, ignored = input_ids[row], attended[row], labels[row]
-        source, target, present = values[start:stop], ids[first:], ones[first:]
+        source, wanted = values[start:stop], targets[start:stop]
+        target, present, label = ids[first:], ones[first:], ignored[first:]
         for i in range(length):
             ignored[i] = ignore
         for i in range(first):
@@ -298,19 +303,8 @@ def pad(values, offsets, left, fill, ignore, input_ids, attended, labels):
         for i in range(first + size, length):
             ids[i] = fill
             ones[i] = 0
-
-
-@njit(cache=True, nogil=True)
-def scatter(positions, replacements, targets, offsets, left, input_ids, labels):
-    """Writes a plan over padded rows; ``targets`` holds a label for each value of the batch."""
-    length = input_ids.shape[1]
-    i = 0
-    for row in range(len(offsets) - 1):
-        start, stop = offsets[row], offsets[row + 1]
-        first = length - (stop - start) if left else 0
-        ids, wanted, source = input_ids[row, first:], labels[row, first:], targets[start:stop]
-        while i < len(positions) and positions[i] < stop:
-            place = np.uint64(positions[i] - start)  # unsigned: it is not counted from the end
-            ids[place] = replacements[i]
-            wanted[place] = source[place]
-            i += 1
+        while k < len(positions) and positions[k] < stop:
+            place = np.uint64(positions[k] - start)  # unsigned: it is not counted from the end
+            target[place] = replacements[k]
+            label[place] = wanted[place]
+            k += 1

@@ -77,7 +77,7 @@ class Tokens(Select):
 def thresholds(draw: Draw) -> tuple[np.ndarray, np.ndarray]:
     """``low`` and ``high`` as thresholds of 53-bit draws, ``(B,)`` uint64 each."""
     high = np.round(draw.high * 2.0**53).astype(np.uint64)
-    if not draw.covering:  # low is 0
+    if not draw.low.any():
         return np.zeros(len(high), np.uint64), high
     return np.round(draw.low * 2.0**53).astype(np.uint64), high
 

@@ -51,14 +51,9 @@ class Mlm:
         block = torch.empty((3, len(tokens), length), dtype=torch.int64)
         input_ids, attended, labels = block.numpy()
         targets = plan.batch.labels or tokens
-        left = side == "left"
-        kernels.pad(
-            tokens.values, tokens.offsets, left, fill, IGNORE,
-            input_ids, attended, labels,
-        )  # fmt: skip
-        kernels.scatter(
-            plan.positions, plan.replacements, targets.values, tokens.offsets, left,
-            input_ids, labels,
+        kernels.emit_mlm(
+            tokens.values, tokens.offsets, plan.positions, plan.replacements, targets.values,
+            side == "left", fill, IGNORE, input_ids, attended, labels,
         )  # fmt: skip
         return MaskedBatch(block[0], block[1], block[2], plan, side)
 
