@@ -10,12 +10,11 @@ import torch
 from torch.nn import functional
 from transformers import Trainer, TrainerCallback
 
+from maskwright.corruption.emit import IGNORE
 from maskwright.errors import ConfigError, ModelError
 from maskwright.hf.collator import MaskingCollator
 from maskwright.hf.head import predicted_only
 from maskwright.hf.samples import ClockedSampler, with_sample_ids
-
-IGNORE = -100
 
 
 class MaskingTrainer(Trainer):
