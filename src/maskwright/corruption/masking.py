@@ -192,22 +192,21 @@ class Masking:
         if not len(inserts):
             return inserts
         vocabulary, tokens = self.bound, batch.tokens
+        random = sum(share for share, act in self.act.parts if act.code == Action.RANDOM)
+        if not random:
+            return np.full(len(inserts), vocabulary.require_mask())
         rows = np.searchsorted(tokens.offsets, inserts, side="right") - 1
         # empty units before one token are numbered, so that each has draws of its own
         number = np.arange(len(inserts)) - np.searchsorted(inserts, inserts)
         keys = draw.keys(batch, randomness.INSERT)[rows]
         counters = (inserts - tokens.offsets[rows]) * 64 + number
-        first = randomness.draw_array(keys, 2 * counters)
-        random = sum(share for share, act in self.act.parts if act.code == Action.RANDOM)
-        out = np.full(len(inserts), -1 if vocabulary.mask_id is None else vocabulary.mask_id)
-        drawn = first >> np.uint64(11) < randomness.threshold(random)
-        if drawn.any():
-            second = randomness.draw_array(keys, 2 * counters + 1) >> np.uint64(32)
-            many = np.uint64(len(vocabulary.require_replacements()))
-            chosen = vocabulary.replacements[((second * many) >> np.uint64(32)).astype(np.int64)]
-            out = np.where(drawn, chosen, out)
+        drawn = randomness.draw_array(keys, 2 * counters) >> np.uint64(11)
+        second = randomness.draw_array(keys, 2 * counters + 1) >> np.uint64(32)
+        many = np.uint64(len(vocabulary.require_replacements()))
+        chosen = vocabulary.replacements[((second * many) >> np.uint64(32)).astype(np.int64)]
+        out = np.where(drawn < randomness.threshold(random), chosen, -1)
         if (out < 0).any():
-            vocabulary.require_mask()
+            out[out < 0] = vocabulary.require_mask()
         return out
 
     @cached_property
