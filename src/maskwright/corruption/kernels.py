@@ -280,7 +280,7 @@ def emit_mlm(
 
     ``fill`` and ``ignore`` stand where nothing else does; ``targets`` holds a label for each value
     of the batch. A row is finished while it is in the cache. Plain loops over slices that start at
-    0 become vector stores; indexing ``(row, first + i)`` costs three times as much.
+    0 become vector stores; indexing ``(row, first + i)`` does not.
     """
     length = input_ids.shape[1]
     k = 0

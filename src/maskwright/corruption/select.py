@@ -47,7 +47,7 @@ class Tokens(Select):
     """
 
     def __call__(self, batch: TokenBatch, vocabulary: Vocabulary, draw: Draw) -> Selection:
-        # numba takes a third of a second to import: only those who draw masks wait for it
+        # numba is slow to import: only those who draw masks wait for it
         from maskwright.corruption import kernels
 
         tokens, many = batch.tokens, len(batch.tokens.values)

@@ -97,8 +97,8 @@ class Model(_Section):
     """The encoder: a pretrained one, or a new ModernBERT of the given size.
 
     In a new one every other layer looks at a window of ``window`` tokens, and rotary positions turn
-    fast (``rope_theta``). Both make a small model learn from its context within some hundred steps;
-    with full attention throughout it stays on the unigram plateau for the whole of a short run
+    fast (``rope_theta``). A small model then learns from its context early; with full attention and
+    the usual base of 10,000 it stays near the unigram plateau for the whole of a short run
     (``python -m benchmarks plateau``).
     """
 

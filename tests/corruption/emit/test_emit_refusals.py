@@ -36,8 +36,9 @@ def test_acts(emit, act, remedy):
 
 
 def test_an_act_without_a_share_is_not_done():
-    Masking(act=1.0 * Mask() + 0.0 * Delete(), emit=Mlm())
-    Masking(act=1.0 * Sentinel() + 0.0 * Keep(), emit=Seq2Seq("spans"))
+    assert Masking(act=1.0 * Mask() + 0.0 * Delete(), emit=Mlm()).emit == Mlm()
+    spans = Masking(act=1.0 * Sentinel() + 0.0 * Keep(), emit=Seq2Seq("spans"))
+    assert spans.emit == Seq2Seq("spans")
 
 
 @pytest.mark.parametrize(
