@@ -3,13 +3,16 @@
     MaskwrightError
     ├── ConfigError          a setting is unknown or has a value outside its rule
     │   ├── PolicyError      a masking policy is contradictory or unknown
+    │   ├── PatternError     an attention pattern is malformed, or cannot be read from its source
     │   └── ScheduleError    a schedule is malformed, or needs a clock that it was not given
     ├── BatchError           a batch does not have the form that was asked for
-    │   └── SampleIdError    a batch came without sample ids
+    │   ├── SampleIdError    a batch came without sample ids
+    │   └── AxisError        an attention axis does not fit its tensors, its pattern or its partner
     ├── VocabularyError      a tokenizer lacks what masking needs
     ├── DataError            a corpus cannot be read, or has nothing in it
     │   └── CacheError       a cached file is not what it says it is
     ├── ModelError           a model cannot be used in the way that was asked for
+    ├── BackendError         an attention backend cannot do what was asked of it, here
     ├── ResultsError         a results file cannot be read
     ├── SaveError            something could not be written; nothing was left half-written
     └── MissingExtra         an optional dependency is not installed
@@ -35,6 +38,10 @@ class PolicyError(ConfigError):
     """A masking policy is contradictory, unknown, or not bound to a vocabulary."""
 
 
+class PatternError(ConfigError):
+    """An attention pattern is malformed, or cannot be read from its source."""
+
+
 class ScheduleError(ConfigError):
     """A schedule is malformed, or needs a clock that it was not given."""
 
@@ -45,6 +52,10 @@ class BatchError(MaskwrightError, ValueError):
 
 class SampleIdError(BatchError):
     """A batch came without sample ids, so its masks could not be reproduced."""
+
+
+class AxisError(BatchError):
+    """An attention axis does not fit its tensors, its pattern or its partner."""
 
 
 class VocabularyError(MaskwrightError, ValueError):
@@ -61,6 +72,10 @@ class CacheError(DataError):
 
 class ModelError(MaskwrightError, ValueError):
     """A model cannot be used in the way that was asked for."""
+
+
+class BackendError(MaskwrightError, RuntimeError):
+    """An attention backend cannot do what was asked of it, on this machine or at all."""
 
 
 class ResultsError(MaskwrightError, ValueError):
