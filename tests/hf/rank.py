@@ -1,6 +1,7 @@
 """One rank of a run, for `test_ranks.py`: trains and writes what it saw to a file.
 
-``python -m tests.hf.rank OUT BATCH``; RANK, WORLD_SIZE and so on come from the environment.
+``python -m tests.hf.rank OUT BATCH FOLDER POLICY [CHECKPOINT]``; RANK, WORLD_SIZE and so on come
+from the environment. Checkpoints are saved below FOLDER, which all ranks of a run share.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +22,36 @@ from tests.hf import tiny
 from tests.hf.seen import RecordingTrainer
 
 STEPS = 9
-# 24 samples and 4 a step: six steps an epoch, so that the ninth step is in the second epoch
-ROWS = tiny.samples(24)
+SAVED = 5  # after this step a checkpoint is saved, in the midst of the second epoch
+STEP = 12  # samples of a step over all ranks, so that 1, 2, 3 and 4 of them can share it
+# four steps an epoch, so that the ninth is in the third epoch; two samples are left out of each
+ROWS = tiny.samples(50)
+# one whose rate the clock sets, and one whose losses are weighed and divided otherwise
+POLICIES = {"decay": recipe("roberta", rate=Linear(0.5, 0.2)), "mdlm": recipe("mdlm")}
 
 
-def train(path: Path, batch: int) -> dict[str, Any]:
+def train(
+    folder: Path, batch: int, policy: str = "decay", checkpoint: str | None = None
+) -> dict[str, Any]:
     """Per batch the sample ids, clock and views; per step the loss that is logged."""
-    collator = MaskingCollator(tokenizers.words(), recipe("roberta", rate=Linear(0.5, 0.2)), seed=5)
+    collator = MaskingCollator(tokenizers.words(), POLICIES[policy], seed=5)
     trainer = RecordingTrainer(
         tiny.model(),
         tiny.arguments(
-            path,
+            folder,
             per_device_train_batch_size=batch,
+            dataloader_drop_last=True,
             max_steps=STEPS,
             logging_strategy="steps",
             logging_steps=1,
+            save_strategy="steps",
+            save_steps=SAVED,
             ddp_backend="gloo" if "RANK" in os.environ else None,
         ),
         collator,
         train_dataset=ROWS,
     )
-    trainer.train()
+    trainer.train(resume_from_checkpoint=checkpoint)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     weights = {name: w.sum().item() for name, w in trainer.model.named_parameters()}
     return {"batches": trainer.batches, "losses": losses, "weights": weights}
@@ -50,8 +59,8 @@ def train(path: Path, batch: int) -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        seen = train(Path(folder), int(sys.argv[2]))
-    Path(sys.argv[1]).write_text(json.dumps(seen), encoding="utf-8")
+    out, batch, folder, policy, *checkpoint = sys.argv[1:]
+    seen = train(Path(folder), int(batch), policy, *checkpoint)
+    Path(out).write_text(json.dumps(seen), encoding="utf-8")
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

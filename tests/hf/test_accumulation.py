@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from maskwright import Masking
+from maskwright import Masking, recipe
 from maskwright.hf import MaskingCollator, MaskingTrainer
 from tests.core import tokenizers
 from tests.hf import tiny
@@ -32,8 +32,11 @@ class Gradients(MaskingTrainer):
         return super()._clip_grad_norm(model)
 
 
-def one_step(path, batch: int, accumulation: int, *, narrow=True, rate=0.3, kind="bert"):
-    collator = MaskingCollator(tokenizers.words(), Masking(rate=rate), seed=2)
+def one_step(
+    path, batch: int, accumulation: int, *, narrow=True, rate=0.3, kind="bert", policy=None
+):
+    policy = Masking(rate=rate) if policy is None else policy
+    collator = MaskingCollator(tokenizers.words(), policy, seed=2)
     made = Gradients(
         tiny.model(kind),
         tiny.arguments(
@@ -72,6 +75,29 @@ def test_one_gradient_however_it_is_cut(batch, accumulation, narrow, kind, tmp_p
         assert len(set(made.counts)) > 1
     for name, gradient in gradients.items():
         torch.testing.assert_close(made.gradients[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch, accumulation", [(8, 1), (2, 4), (3, 3)])
+def test_one_gradient_of_masked_diffusion(batch, accumulation, tmp_path):
+    """Weighed sums, divided by the tokens between [CLS] and [SEP] of all micro-batches."""
+    from maskwright import Clock
+    from maskwright.hf import Sample
+
+    made = one_step(tmp_path, batch, accumulation, policy=recipe("mdlm"))
+    whole = made.data_collator([Sample(row, i, Clock(0, 0, 0)) for i, row in enumerate(ROWS)])
+    model = tiny.model()
+    logits = model(whole["input_ids"], attention_mask=whole["attention_mask"]).logits
+    each = torch.nn.functional.cross_entropy(
+        logits.transpose(1, 2), whole["labels"], reduction="none"
+    )
+    loss = (each * whole["loss_weights"]).sum() / sum(len(row["input_ids"]) - 2 for row in ROWS)
+    loss.backward()
+    assert len(made.losses) == accumulation
+    assert sum(made.losses) == pytest.approx(loss.item(), rel=1e-5)
+    if accumulation > 1:
+        assert len(set(made.counts)) > 1
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(made.gradients[name], parameter.grad, rtol=1e-4, atol=1e-6)
 
 
 def test_the_mean_of_means_would_be_seen(tmp_path):

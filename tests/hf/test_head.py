@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from maskwright import Masking
 from maskwright.errors import ConfigError, ModelError
@@ -118,14 +118,15 @@ def test_hidden_states_of_another_shape_are_refused():
         enter(tiny.model(), (1, 10))
 
 
-def test_a_causal_model_is_refused(tmp_path):
-    config = LlamaConfig(
+def test_a_model_of_something_else_is_refused(tmp_path):
+    config = BertConfig(
         vocab_size=100, hidden_size=32, intermediate_size=48, num_hidden_layers=1,
-        num_attention_heads=2, num_key_value_heads=2, pad_token_id=0,
-        bos_token_id=2, eos_token_id=3,
+        num_attention_heads=2, pad_token_id=0,
     )  # fmt: skip
-    with pytest.raises(ModelError, match="LlamaForCausalLM is not a masked language model"):
-        trainer(tmp_path, LlamaForCausalLM(config))
+    with pytest.raises(ModelError, match=r"BertForSequenceClassification is no language model"):
+        trainer(tmp_path, BertForSequenceClassification(config))
+    with pytest.raises(ModelError, match="BertModel is no language model"):
+        trainer(tmp_path, BertModel(config))
 
 
 def test_another_collator_is_refused(tmp_path):

@@ -1,4 +1,8 @@
-"""Laws 2 and 8 over ranks: two processes see together what one sees, and take the same steps."""
+"""Laws 2 and 8 over ranks: several processes see together what one sees, and take the same steps.
+
+Each step has 12 samples, however many ranks share them. Ranks are processes of their own, over
+torch.distributed with gloo; one rank is this process.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,38 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.hf import rank
 
 ROOT = Path(__file__).parents[2]
+slow = pytest.mark.slow  # each process imports transformers anew
+
+
+@dataclass(frozen=True)
+class Run:
+    """What each rank saw, and where the checkpoint is."""
+
+    ranks: list[dict[str, Any]]
+    checkpoint: str
+
+    @property
+    def steps(self) -> list[tuple[list[int], list[list[int]], list[Any]]]:
+        """Of each step the sample ids in the order of the ranks, the clocks, and the views."""
+        together = zip(*(seen["batches"] for seen in self.ranks), strict=True)
+        return [
+            (
+                [i for ids, *_ in parts for i in ids],
+                [clock for _, clock, *_ in parts],
+                [view for _, _, views, _ in parts for view in views],
+            )
+            for parts in together
+        ]
 
 
 def free_port() -> int:
@@ -22,62 +51,116 @@ def free_port() -> int:
         return one.getsockname()[1]
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory) -> list[dict]:
-    """What each of two ranks saw, with 2 samples a batch."""
-    folder, port = tmp_path_factory.mktemp("ranks"), str(free_port())
-    started = []
-    for number in range(2):
+def run(folder: Path, world: int, *checkpoint: str, policy: str = "decay") -> Run:
+    """Trains with ``world`` ranks, from the beginning or from a checkpoint."""
+    saved = str(folder / "run" / f"checkpoint-{rank.SAVED}")
+    if world == 1:
+        seen = rank.train(folder / "run", rank.STEP, policy, *checkpoint)
+        return Run([json.loads(json.dumps(seen))], saved)  # tuples become lists, as in the files
+    folder.mkdir(exist_ok=True)
+    port, started = str(free_port()), []
+    files = [folder / f"{number}.json" for number in range(world)]
+    for number, file in enumerate(files):
         environment = os.environ | {
-            "RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2",
-            "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+            "RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(world),
+            "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
         }  # fmt: skip
-        command = [sys.executable, "-m", "tests.hf.rank", str(folder / f"{number}.json"), "2"]
+        arguments = [file, rank.STEP // world, folder / "run", policy, *checkpoint]
         started.append(
             subprocess.Popen(
-                command, cwd=ROOT, env=environment,
+                [sys.executable, "-m", "tests.hf.rank", *map(str, arguments)],
+                cwd=ROOT, env=environment,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             )
         )  # fmt: skip
     try:
-        outputs = [process.communicate(timeout=120)[0] for process in started]
+        outputs = [process.communicate(timeout=200)[0] for process in started]
     finally:
         for process in started:
             process.kill()
-    assert [process.returncode for process in started] == [0, 0], "\n".join(outputs)
-    return [json.loads((folder / f"{number}.json").read_text()) for number in range(2)]
+    assert [process.returncode for process in started] == [0] * world, "\n".join(outputs)
+    return Run([json.loads(file.read_text(encoding="utf-8")) for file in files], saved)
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory) -> dict:
-    """The same run in this process, with 4 samples a batch."""
-    seen = rank.train(tmp_path_factory.mktemp("one"), 4)
-    return json.loads(json.dumps(seen))  # tuples become lists, as in the files
+def whole(tmp_path_factory) -> Callable[[int], Run]:
+    """The uninterrupted run of a number of ranks, made once."""
+    made: dict[int, Run] = {}
+
+    def of(world: int) -> Run:
+        if world not in made:
+            made[world] = run(tmp_path_factory.mktemp(f"{world}-ranks"), world)
+        return made[world]
+
+    return of
 
 
-def test_each_step_has_the_same_samples_and_masks(one, two):
-    assert len(one["batches"]) == rank.STEPS
-    for whole, first, second in zip(
-        one["batches"], two[0]["batches"], two[1]["batches"], strict=True
-    ):
-        assert first[0] + second[0] == whole[0]
-        assert first[1] == second[1] == whole[1]
-        assert first[2] + second[2] == whole[2]
+worlds = pytest.mark.parametrize(
+    "world", [2, pytest.param(3, marks=slow), pytest.param(4, marks=slow)]
+)
 
 
-def test_ranks_have_different_samples(two):
-    for first, second in zip(two[0]["batches"], two[1]["batches"], strict=True):
-        assert not set(first[0]) & set(second[0])
+@worlds
+def test_each_step_has_the_same_samples_and_masks(world, whole):
+    one, several = whole(1).steps, whole(world).steps
+    assert len(one) == len(several) == rank.STEPS
+    for (ids, (clock,), views), (all_ids, clocks, all_views) in zip(one, several, strict=True):
+        assert len(ids) == rank.STEP
+        assert all_ids == ids
+        assert clocks == [clock] * world
+        assert all_views == views
 
 
-def test_the_losses_and_the_weights_are_the_same(one, two):
+@worlds
+def test_ranks_have_different_samples(world, whole):
+    assert len(whole(world).ranks) == world
+    for ids, *_ in whole(world).steps:
+        assert len(set(ids)) == rank.STEP
+
+
+@worlds
+def test_the_losses_and_the_weights_are_the_same(world, whole):
+    require_the_same_steps(whole(1), whole(world))
+
+
+@slow
+def test_weighed_losses_are_divided_over_ranks(tmp_path):
+    """Masked diffusion: by the tokens of all ranks that might have been masked."""
+    one, several = (run(tmp_path / str(n), n, policy="mdlm") for n in (1, 3))
+    require_the_same_steps(one, several)
+
+
+def require_the_same_steps(single: Run, several: Run) -> None:
+    (one,), ranks, world = single.ranks, several.ranks, len(several.ranks)
     # a rank's loss is scaled by the number of ranks, because gradients are averaged over them
-    means = [
-        (first[3] + second[3]) / 2
-        for first, second in zip(two[0]["batches"], two[1]["batches"], strict=True)
-    ]
+    losses = [[batch[3] for batch in seen["batches"]] for seen in ranks]
+    means = [sum(parts) / world for parts in zip(*losses, strict=True)]
     assert means == pytest.approx([batch[3] for batch in one["batches"]], rel=1e-4)
     assert len(one["losses"]) == rank.STEPS
-    assert two[0]["losses"] == pytest.approx(one["losses"], rel=1e-4)  # as they are logged
-    assert two[0]["weights"] == two[1]["weights"]
-    assert two[0]["weights"] == pytest.approx(one["weights"], rel=1e-3, abs=1e-4)
+    assert ranks[0]["losses"] == pytest.approx(one["losses"], rel=1e-4)  # as they are logged
+    for seen in ranks:
+        assert seen["weights"] == ranks[0]["weights"]
+        assert seen["weights"] == pytest.approx(one["weights"], rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        (2, 1),
+        pytest.param(2, 3, marks=slow),
+        pytest.param(1, 4, marks=slow),
+        pytest.param(4, 2, marks=slow),
+    ],
+)
+def test_a_resume_with_another_number_of_ranks(before, after, whole, tmp_path):
+    resumed = run(tmp_path, after, whole(before).checkpoint)
+    assert len(resumed.steps) == rank.STEPS - rank.SAVED
+    for new, old in zip(resumed.steps, whole(1).steps[rank.SAVED :], strict=True):
+        assert new[0] == old[0]
+        assert new[1] == old[1] * after
+        assert new[2] == old[2]
+    weights = whole(1).ranks[0]["weights"]
+    assert resumed.ranks[0]["weights"] == pytest.approx(weights, rel=1e-3, abs=1e-4)
+    assert resumed.ranks[0]["losses"][-1] == pytest.approx(
+        whole(1).ranks[0]["losses"][-1], rel=1e-4
+    )

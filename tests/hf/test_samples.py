@@ -134,7 +134,7 @@ def test_the_order_is_that_of_any_batch_size_and_number_of_processes():
     orders = {
         tuple(map(int, ClockedSampler(50, batch, seed=4, processes=ranks, accumulation=steps)))[:50]
         for batch in (1, 3, 8)
-        for ranks in (1, 2)
+        for ranks in (1, 2, 3, 4)
         for steps in (1, 4)
     }
     assert len(orders) == 1
@@ -149,7 +149,7 @@ def test_counts_below_1(name):
 
 @pytest.mark.parametrize("drop_last", [True, False])
 @pytest.mark.parametrize("accumulation", [1, 2])
-@pytest.mark.parametrize("ranks", [2, 3])
+@pytest.mark.parametrize("ranks", [2, 3, 4])
 @pytest.mark.parametrize("size", [1, 3, 5, 9, 12, 22, 24])
 def test_ranks_agree_on_the_step_of_each_round(size, ranks, accumulation, drop_last):
     """Accelerate fills a last round up from the beginning: those samples have its clock too."""

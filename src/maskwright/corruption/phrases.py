@@ -91,8 +91,8 @@ class Phrases:
 class Collocations(Select):
     """Known phrases as units; every other word (or token) is a unit of its own.
 
-    PMI-Masking (2010.01825, section 3). From the left, the longest phrase that begins at a word is
-    taken, then the one after it. A phrase never contains a token that may not be selected. Drawn as
+    PMI-Masking (2010.01825). From the left, the longest phrase that begins at a word is taken, then
+    the one after it. A phrase never contains a token that may not be selected. Drawn as
     `WholeWords` draws words: independently, by the first token; or with ``exact``.
 
     Raises:

@@ -62,7 +62,7 @@ def spanbert() -> Masking:
 
 
 def pmi(phrases: Phrases) -> Masking:
-    """15% of the tokens, collocations as one unit. PMI-masking, 2010.01825, section 3.
+    """15% of the tokens, collocations as one unit. PMI-Masking, 2010.01825, "PMI-Masking".
 
     Args:
         phrases: of `maskwright.corruption.phrases.learn_phrases`.
@@ -71,14 +71,14 @@ def pmi(phrases: Phrases) -> Masking:
 
 
 def electra() -> Masking:
-    """15% of the tokens, all masked, for the generator. ELECTRA, 2003.10555, section 3.1."""
+    """15% of the tokens, all masked, for the generator. ELECTRA, 2003.10555, section 2."""
     return Masking(rate=0.15, act=Mask(), exact=True, at_least=1)
 
 
 def t5() -> Masking:
     """15% of the tokens in spans of 3 on average, a sentinel for each.
 
-    T5, 1910.10683, section 3.1.4.
+    T5, 1910.10683, "Corrupting Spans".
     """
     return Masking(select=NoiseSpans(3.0), act=Sentinel(), emit=Seq2Seq("spans"))
 
@@ -86,7 +86,7 @@ def t5() -> Masking:
 def bart(ends: tuple[int, ...]) -> Masking:
     """30% of the tokens in spans of Poisson(3) length, one mask a span; sentences shuffled.
 
-    BART, 1910.13461, sections 2.2 and 4.
+    BART, 1910.13461, section 2.2 and "Large-scale Pre-training Experiments".
 
     Args:
         ends: ids that end a sentence; found in the tokenizer unless given.
@@ -104,7 +104,7 @@ def bart(ends: tuple[int, ...]) -> Masking:
 def ul2() -> MixedMasking:
     """Seven denoisers in equal shares: short and long spans, low and high rates, and suffixes.
 
-    UL2, 2205.05131, section 3.1.2 and table 1, without its mode tokens.
+    UL2, 2205.05131, "Mixture of Denoisers", without its mode tokens.
     """
     emit = Seq2Seq("spans")
     spans = [(3.0, 0.15), (8.0, 0.15), (3.0, 0.50), (8.0, 0.50), (64.0, 0.15), (64.0, 0.50)]
@@ -119,7 +119,7 @@ def ul2() -> MixedMasking:
 def mass() -> Masking:
     """One span of half the sample; the decoder predicts it.
 
-    MASS, 1905.02450, sections 3.1 and 4.1.
+    MASS, 1905.02450, "Masked Sequence to Sequence Pre-training".
     """
     return Masking(select=OneSpan(), rate=0.5, act=BERT_ACTS, exact=True, emit=Seq2Seq("span-only"))
 
@@ -144,7 +144,10 @@ def fim(prefix_id: int, suffix_id: int, middle_id: int) -> Masking:
 
 
 def cmlm() -> Masking:
-    """A uniform number of decoder tokens is masked. Mask-predict, 1904.09324, section 3.1."""
+    """A uniform number of decoder tokens is masked.
+
+    Mask-Predict, 1904.09324, "Training Objective".
+    """
     return Masking(
         rate=SampledRate(0, 1), act=Mask(), exact=True, at_least=1, emit=Decoder("selected")
     )
@@ -153,7 +156,7 @@ def cmlm() -> Masking:
 def word_dropout(start_id: int) -> Masking:
     """30% of the decoder's inputs are masked, its labels stay.
 
-    Bowman et al., 1511.06349, section 3.
+    Bowman et al., 1511.06349, "Word dropout and historyless decoding".
 
     Args:
         start_id: ``model.config.decoder_start_token_id``; the tokenizer's bos, cls or padding
@@ -165,7 +168,7 @@ def word_dropout(start_id: int) -> Masking:
 def mdlm() -> Masking:
     """Each sample is masked at a rate t ~ U(0, 1), and its losses weigh 1/t.
 
-    MDLM, 2406.07524, equation 10.
+    MDLM, 2406.07524, "Continuous-Time Likelihood Bounds".
     """
     return Masking(rate=SampledRate(0, 1), act=Mask(), emit=Diffusion())
 
@@ -186,12 +189,12 @@ def coverage() -> Masking:
 
 
 def rate_decay() -> Masking:
-    """The rate falls from 30% to 15%. Ankner et al., 2305.15096, section 3."""
+    """The rate falls from 30% to 15%. Ankner et al., 2305.15096, abstract of version 1."""
     return Masking(rate=Linear(0.30, 0.15))
 
 
 def high_rate() -> Masking:
-    """40% of the tokens, 80/10/10. Wettig et al., 2202.08005, section 3."""
+    """40% of the tokens, 80/10/10. Wettig et al., 2202.08005, "You Can Mask More Than 15%"."""
     return Masking(rate=0.40)
 
 
@@ -215,7 +218,7 @@ class Recipe:
 
     @property
     def paper(self) -> str:
-        """Where it was published, with the section."""
+        """Where it was published, with the section or its heading."""
         return self._lines[1]
 
     @property

@@ -86,7 +86,8 @@ def fill_in_the_middle(
     units = units_of(plan, row)
     if not units:
         return placed
-    (middle,) = units
+    # what may not be selected cuts the middle into several units, and goes with it
+    middle = range(units[0][0], units[-1][-1] + 1)
     special = plan.masking.bound.special_ids
     head, tail = 0, len(placed)
     while placed[head][0] in special:
@@ -102,9 +103,31 @@ def fill_in_the_middle(
     return placed[:head] + moved + placed[tail:]
 
 
+def next_token_targets(plan: MaskPlan, row: int) -> list[int]:
+    """Every token but protected ones, and special ones of a protected text."""
+    batch, special = plan.batch, plan.masking.bound.special_ids
+    special = {*special, plan.masking.bound.mask_id, *plan.masking.bound.sentinel_ids}
+    tokens, targets = tokens_of(plan, row), targets_of(plan, row)
+    protected = [0] * len(tokens) if batch.protected is None else batch.protected[row].tolist()
+    ordinary = [place for place, token in enumerate(tokens) if token not in special]
+    for place, token in enumerate(tokens):
+        if place in ordinary:
+            silent = protected[place]
+        elif batch.labels is not None:
+            silent = False
+        else:
+            before = [other for other in ordinary if other < place]
+            text = before[-1:] or ordinary[:1]
+            silent = any(protected[other] for other in text)
+            silent = silent or (token == plan.masking.bound.pad_id and place - 1 not in ordinary)
+        if silent:
+            targets[place] = -100
+    return targets
+
+
 def prefix_labels(plan: MaskPlan, row: int) -> list[int]:
     """Labels from the first selected token on."""
-    units, targets = units_of(plan, row), targets_of(plan, row)
+    units, targets = units_of(plan, row), next_token_targets(plan, row)
     first = units[0][0] if units else len(targets)
     return [-100 if place < first else target for place, target in enumerate(targets)]
 

@@ -16,7 +16,7 @@ from maskwright.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class NoiseSpans(Select):
-    """T5's ``random_spans_noise_mask`` (1910.10683, section 3.1.4). Each span is a unit.
+    """T5's ``random_spans_noise_mask`` (1910.10683, "Corrupting Spans"). Each span is a unit.
 
     Of the ``n`` maskable tokens of a sample ``round(n * rate)`` are noise, from 1 to ``n - 1``, in
     ``round(noise / mean)`` spans, at least 1 and no more than there are tokens on either side; the
@@ -62,7 +62,7 @@ class NoiseSpans(Select):
 class OneSpan(Select):
     """One run of ``rate`` times the maskable tokens of each sample, at a uniform start.
 
-    MASS (1905.02450, section 3.1), where the rate is 0.5. The length is exact, rounded by chance,
+    MASS (1905.02450), where the rate is 0.5. The length is exact, rounded by chance,
     whatever ``Masking.exact`` says. Each token is a unit of its own, as MASS draws an act for each;
     acts that join tokens (`Sentinel`, `Infill`) stand for the whole run. The maskable tokens count
     as one sequence: the run leaves out what may not be selected.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch.nn import functional
@@ -16,25 +16,36 @@ from maskwright.hf.collator import MaskingCollator
 from maskwright.hf.head import predicted_only
 from maskwright.hf.samples import ClockedSampler, with_sample_ids
 
+# What a batch has for us and no model's forward takes.
+_OURS = ("sample_ids", "clock", "loss_weights", "maskable")
+
 
 class MaskingTrainer(Trainer):
-    """A `Trainer` for masked language models.
+    """A `Trainer` for masked, causal and encoder–decoder language models.
 
     It differs from its parent in three things. Samples come in an order, and with a clock, that
     depend on the seed alone, so masks are the same for any number of workers and ranks and after a
-    resume. The output head and the loss are computed at predicted positions only. And the loss is
-    the sum over predicted tokens divided by their number over all micro-batches and ranks, for
-    every model.
+    resume. The output head of a masked language model is computed at predicted positions only. And
+    the loss is our own, for every model: cross-entropy, weighed as the batch says
+    (``loss_weights``), summed over predicted tokens and divided by their number over all
+    micro-batches and ranks. Masked diffusion (a batch with ``maskable``) is divided by the number
+    of tokens that might have been masked instead, as MDLM (2406.07524) and LLaDA (2502.09992) do,
+    which makes it an estimate of their bound, per token.
+
+    Labels of a causal model are aligned with its inputs: the logits at one place are compared with
+    the label of the next, once. Labels of an encoder–decoder are what its decoder writes: they are
+    given to the model, which shifts them into ``decoder_input_ids`` unless the batch has some.
 
     Args:
         data_collator: a `MaskingCollator`; its ``seed`` draws the masks, ``args.data_seed`` (or
             ``args.seed``) the order.
-        predicted_only: ``False`` runs the head everywhere.
+        predicted_only: ``False`` runs the head of a masked language model everywhere, as that of
+            other models is anyway.
         others: as for `transformers.Trainer`.
 
     Raises:
         ConfigError: the collator is not a `MaskingCollator`.
-        ModelError: the model is not a masked language model.
+        ModelError: the model is not a language model.
     """
 
     def __init__(
@@ -62,10 +73,12 @@ class MaskingTrainer(Trainer):
         elif eval_dataset is not None:
             eval_dataset = with_sample_ids(eval_dataset)
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, **others)
-        _require_masked_lm(self.accelerator.unwrap_model(self.model))
-        self.predicted_only = predicted_only
-        # the parent then counts predicted tokens over micro-batches and ranks for every model
+        self._kind = _kind(self.accelerator.unwrap_model(self.model))
+        self.predicted_only = predicted_only and self._kind == "masked"
+        # the parent then counts predicted tokens over micro-batches and ranks for every model,
+        # and we show it the labels as they are compared, whatever it knows of the model's loss
         self.model_accepts_loss_kwargs = True
+        self._loss_shifts_labels = False
         #: Tokens that this process trained on, and how many of them it predicted.
         self.tokens_seen = 0
         self.predicted_tokens = 0
@@ -110,6 +123,11 @@ class MaskingTrainer(Trainer):
 
     # -- the loss --------------------------------------------------------------------------
 
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Any:
+        # the parent counts labels that are not -100, and adds them up over ranks
+        counted = [{"labels": self._counted(batch)} for batch in batch_samples]
+        return super()._get_num_items_in_batch(counted, device)
+
     def compute_loss(
         self,
         model: Any,
@@ -117,16 +135,20 @@ class MaskingTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Cross-entropy summed over predicted tokens, divided by ``num_items_in_batch``.
+        """Weighed cross-entropy summed over predicted tokens, divided by ``num_items_in_batch``.
 
-        Without ``num_items_in_batch`` (in evaluation) the divisor is this batch's own number.
-        With ``return_outputs`` the head runs everywhere, so that logits keep their shape
-        ``(B, S, V)``.
+        Without ``num_items_in_batch`` the divisor is this batch's own number. With
+        ``return_outputs`` the head runs everywhere, so that logits keep their shape ``(B, S, V)``.
         """
-        inputs = {k: v for k, v in inputs.items() if k not in ("sample_ids", "clock")}
-        labels, weights = inputs.pop("labels"), inputs.pop("loss_weights", None)
+        counted = self._counted(inputs)
+        weights = inputs.get("loss_weights")
+        labels = self._compared(inputs["labels"], IGNORE)
         positions = (labels.flatten() != IGNORE).nonzero().squeeze(1)
         targets = labels.flatten().index_select(0, positions)
+        # an encoder–decoder makes its decoder's inputs of the labels; its own loss is left alone
+        keep = self._kind == "seq2seq" and "decoder_input_ids" not in inputs
+        ours = _OURS if keep else (*_OURS, "labels")
+        inputs = {k: v for k, v in inputs.items() if k not in ours}
         if model.training:
             self.tokens_seen += int(inputs["attention_mask"].sum())
             self.predicted_tokens += len(positions)
@@ -144,16 +166,30 @@ class MaskingTrainer(Trainer):
             label_smoothing=self.args.label_smoothing_factor,
         )
         if weights is not None:
-            total = (total * weights.flatten().index_select(0, positions)).sum()
+            weights = self._compared(weights, 0).flatten().index_select(0, positions)
+            total = (total * weights).sum()
+        # a step in which no token is predicted has the loss 0, not NaN
         if num_items_in_batch is None:
-            loss = total / max(1, len(positions))
+            loss = total / torch.clamp((counted != IGNORE).sum(), min=1)
         else:
-            # a step in which no token is predicted has the loss 0, not NaN
             loss = total / torch.clamp(torch.as_tensor(num_items_in_batch), min=1)
             if self.args.average_tokens_across_devices:
                 # gradients are averaged over ranks; the divisor counts the tokens of all of them
                 loss = loss * self.accelerator.num_processes
         return (loss, outputs) if return_outputs else loss
+
+    def _compared(self, labels: Any, fill: int) -> Any:
+        """Labels, or their weights, where the logits stand that they are compared with."""
+        if self._kind != "causal":
+            return labels
+        return functional.pad(labels[..., 1:], (0, 1), value=fill)
+
+    def _counted(self, batch: Any) -> torch.Tensor:
+        """Not -100 at each token that the loss is a mean over."""
+        labels, maskable = batch["labels"], batch.get("maskable")
+        if maskable is not None:
+            labels = torch.where(maskable, 0, IGNORE)
+        return self._compared(labels, IGNORE)
 
 
 class ClockCallback(TrainerCallback):
@@ -191,10 +227,15 @@ def _epoch_of(state: Any) -> int:
     return int((state.epoch or 0.0) + 1e-6)
 
 
-def _require_masked_lm(model: Any) -> None:
-    kind = getattr(model, "loss_type", None)
-    if kind != "ForMaskedLM":
-        raise ModelError(
-            f"{type(model).__name__} is not a masked language model (its loss is {kind}). Load one "
-            "with AutoModelForMaskedLM."
-        )
+def _kind(model: Any) -> Literal["masked", "causal", "seq2seq"]:
+    """How the labels of a model lie to its logits."""
+    if getattr(model, "loss_type", None) == "ForMaskedLM":
+        return "masked"
+    # loss_type is None for several causal models, such as GPT2LMHeadModel
+    if getattr(model, "can_generate", lambda: False)():
+        return "seq2seq" if getattr(model.config, "is_encoder_decoder", False) else "causal"
+    raise ModelError(
+        f"{type(model).__name__} is no language model (its loss is "
+        f"{getattr(model, 'loss_type', None)}). Load one with AutoModelForMaskedLM, "
+        "AutoModelForCausalLM or AutoModelForSeq2SeqLM."
+    )

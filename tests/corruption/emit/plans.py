@@ -76,10 +76,7 @@ class Any(Select):
         first = int(rng.integers(0, len(free)))
         if self.form == "end":
             return free[first:]
-        last = int(rng.integers(first, len(free)))
-        while free[last] - free[first] != last - first:  # a protected token between
-            last -= 1
-        return free[first : last + 1]
+        return free[first : int(rng.integers(first, len(free))) + 1]
 
 
 @dataclass(frozen=True)
@@ -95,13 +92,16 @@ class Backwards:
         return order
 
 
-def plan_of(rows, units, masking: Masking, *, inserts=None, ids=T5, labels=None) -> MaskPlan:
+def plan_of(
+    rows, units, masking: Masking, *, inserts=None, ids=T5, labels=None, protected=None
+) -> MaskPlan:
     """The plan of ``masking`` with the given places selected."""
     places = Places(tuple(units), tuple(inserts or [()] * len(rows)))
     batch = TokenBatch(
         Ragged.from_lists(rows),
         np.arange(len(rows)),
         labels=None if labels is None else Ragged.from_lists(labels),
+        protected=None if protected is None else Ragged.from_lists(protected),
     )
     return replace(masking, select=places).bind(ids).plan(batch)
 

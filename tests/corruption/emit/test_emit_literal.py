@@ -185,6 +185,113 @@ def test_one_middle_a_sample(units):
         emit_of([[10, 11], [10, 11, 12, 13]], [((0,),), units], masking)
 
 
+@pytest.mark.parametrize("units", [((1, 2, 4),), ((1, 2), (4,))], ids=["one", "cut"])
+@pytest.mark.parametrize(
+    ("mode", "read", "origin"),
+    [
+        (
+            "psm",
+            [2, PRE, 10, SUF, 14, 1, 15, MID, 11, 12, 1, 13, 1],
+            [0, -1, 1, -1, 6, 7, 8, -1, 2, 3, 4, 5, 9],
+        ),
+        (
+            "spm",
+            [2, PRE, SUF, 14, 1, 15, MID, 10, 11, 12, 1, 13, 1],
+            [0, -1, -1, 6, 7, 8, -1, 1, 2, 3, 4, 5, 9],
+        ),
+    ],
+)
+def test_a_separator_in_the_middle_moves_with_it(mode, read, origin, units):
+    """Three documents in one row: separators stay where they stand in their text."""
+    row = [2, 10, 11, 12, 1, 13, 14, 1, 15, 1]
+    units = tuple(tuple(place + 1 for place in unit) for unit in units)  # behind <s>
+    masking = Masking(act=Keep(), emit=FillInTheMiddle(PRE, SUF, MID, mode=mode))
+    batch = emit_of([row], [units], masking)
+    assert batch.input_ids.tolist() == [read]
+    assert batch.labels.tolist() == [read]
+    assert batch.origin.tolist() == [origin]
+
+
+def test_a_protected_token_in_the_middle_moves_and_is_no_label():
+    masking = Masking(act=Keep(), emit=FillInTheMiddle(PRE, SUF, MID))
+    row, hidden = [2, 10, 11, 12, 13, 14, 1], [1, 0, 0, 1, 0, 0, 1]
+    batch = emit_of([row], [((2, 4),)], masking, protected=[hidden])
+    assert batch.input_ids.tolist() == [[2, PRE, 10, SUF, 14, MID, 11, 12, 13, 1]]
+    assert batch.labels.tolist() == [[2, PRE, 10, SUF, 14, MID, 11, -100, 13, 1]]
+
+
+# a prompt with its end, an answer with its end, and flags on every special token as tokenizers
+# set them: 0 pad, 1 </s>, 2 <s>, 3 [SEP]
+PROMPTED = [2, 10, 11, 3, 12, 13, 1]
+HIDDEN = [1, 1, 1, 1, 0, 0, 1]
+DECODED = Masking(act=Mask(), emit=Decoder("all", start_id=2))
+PREFIXED = Masking(act=Keep(), emit=PrefixLM())
+FILLED = Masking(act=Keep(), emit=FillInTheMiddle(PRE, SUF, MID))
+
+
+def test_the_end_of_an_answer_is_predicted_and_a_prompt_is_not():
+    for masking, wanted in (
+        (DECODED, [-100, -100, -100, -100, 12, 13, 1]),
+        (PREFIXED, [-100, -100, -100, -100, 12, 13, 1]),
+    ):
+        batch = emit_of([PROMPTED], [((4, 5),)], masking, protected=[HIDDEN])
+        assert batch.labels.tolist() == [wanted]
+    batch = emit_of([PROMPTED], [((5,),)], FILLED, protected=[HIDDEN])
+    assert batch.input_ids.tolist() == [[2, PRE, 10, 11, 3, 12, SUF, MID, 13, 1]]
+    hidden = [-100] * 3
+    assert batch.labels.tolist() == [[-100, PRE, *hidden, 12, SUF, MID, 13, 1]]
+    # nor in a sample that nothing was selected of
+    assert emit_of([PROMPTED], [()], FILLED, protected=[HIDDEN]).labels.tolist() == [
+        [-100, -100, -100, -100, 12, 13, 1]
+    ]
+
+
+def test_a_prompt_after_the_first_selected_token_is_not_predicted():
+    row, hidden = [10, 11, 1, 12, 13, 3, 14, 1], [0, 0, 0, 1, 1, 0, 0, 0]
+    batch = emit_of([row], [((1,), (6,))], PREFIXED, protected=[hidden])
+    assert batch.labels.tolist() == [[-100, 11, 1, -100, -100, -100, 14, 1]]
+    assert batch.prefix_lengths is not None
+    assert batch.prefix_lengths.tolist() == [1]
+
+
+def test_special_tokens_are_predicted_where_nothing_is_protected():
+    batch = emit_of([[2, 10, 3, 11, 1], [2, 1]], [((1,),), ()], DECODED)
+    assert batch.labels.tolist() == [[2, 10, 3, 11, 1], [2, 1, -100, -100, -100]]
+
+
+@pytest.mark.parametrize(
+    ("row", "wanted"),
+    [
+        ([10, 11, 1, 0, 0], [10, 11, 1, -100, -100]),
+        ([10, 11, 0, 0, 0], [10, 11, 0, -100, -100]),  # its own end token pads it
+        ([0, 0, 2, 10, 1], [-100, -100, 2, 10, 1]),
+        ([10, 0, 11, 0, 0], [10, 0, 11, 0, -100]),  # two documents with such ends
+    ],
+)
+def test_padding_in_a_sample_is_never_predicted(row, wanted):
+    assert emit_of([row], [()], DECODED).labels.tolist() == [wanted]
+    assert emit_of([row], [()], FILLED).labels.tolist() == [wanted]
+
+
+@pytest.mark.parametrize("masking", [DECODED, PREFIXED, FILLED], ids=str)
+def test_users_labels_of_minus_100_survive(masking):
+    """And so does a label that the user gave a special token of the prompt."""
+    labels, hidden = [-100, -100, -100, 3, 20, -100, 21], [1, 1, 1, 0, 0, 1, 0]
+    batch = emit_of([PROMPTED], [((4,),)], masking, labels=[labels], protected=[hidden])
+    by_place = dict(zip(batch.origin[0].tolist(), batch.labels[0].tolist(), strict=True))
+    if masking is DECODED:  # it reads one place later than it predicts
+        by_place = dict(enumerate(batch.labels[0].tolist()))
+    if masking is PREFIXED:
+        labels = [-100] * 4 + labels[4:]
+    assert {place: by_place[place] for place in range(7)} == dict(enumerate(labels))
+
+
+def test_a_protected_token_is_no_label_whatever_the_user_says():
+    labels = [2, 20, 21, 3, 22, 23, 1]
+    batch = emit_of([PROMPTED], [((4, 5),)], DECODED, labels=[labels], protected=[HIDDEN])
+    assert batch.labels.tolist() == [[2, -100, -100, 3, 22, 23, 1]]
+
+
 def test_a_prefix_is_given_and_the_rest_predicted():
     masking = Masking(act=Keep(), emit=PrefixLM())
     rows = [[2, 10, 11, 12, 1], [13, 14, 1]]
@@ -203,8 +310,23 @@ def test_diffusion_weighs_by_one_over_the_rate():
     batch = emit_of([[10, 11, 12], [13]], [((0,), (2,)), ()], masking)
     assert batch.labels.tolist() == [[10, -100, 12], [-100] * 3]
     assert batch.loss_weights.tolist() == [[4.0, 0.0, 4.0], [0.0] * 3]
+    assert batch.tensors["maskable"].tolist() == [[True] * 3, [True, False, False]]
     floor = Masking(rate=0.0, act=Mask(), emit=Diffusion(least=0.5))
     assert emit_of([[10]], [((0,),)], floor).loss_weights.tolist() == [[2.0]]
+
+
+def test_diffusion_says_which_tokens_might_have_been_masked():
+    """Not the special ones, not the protected ones, not those without a label, no padding."""
+    masking = Masking(rate=0.25, act=Mask(), emit=Diffusion())
+    batch = emit_of(
+        [[2, 10, 11, 12, 1], [13, 14]], [((1,),), ()], masking, side="left", length=6,
+        protected=[[0, 0, 1, 0, 0], [0, 0]], labels=[[2, 10, 11, -100, 1], [13, 14]],
+    )  # fmt: skip
+    no, yes = False, True
+    assert batch.tensors["maskable"].tolist() == [
+        [no, no, yes, no, no, no],
+        [no, no, no, no, yes, yes],
+    ]
 
 
 def test_diffusion_counts_each_token_once_on_average():

@@ -29,8 +29,10 @@ def expected_labels(plan, name, row) -> list[int]:
     targets = slow.targets_of(plan, row)
     units = slow.units_of(plan, row)
     if name in ("psm", "spm"):
-        inputs = expected_inputs(plan, name, row)
+        inputs, targets = expected_inputs(plan, name, row), slow.next_token_targets(plan, row)
         return [token if place < 0 else targets[place] for token, place in inputs]
+    if name == "decoder, all":
+        return slow.next_token_targets(plan, row)
     if name == "prefix":
         return slow.prefix_labels(plan, row)
     if name.startswith("t5"):

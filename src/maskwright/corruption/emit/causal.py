@@ -13,9 +13,10 @@ from maskwright.corruption.emit.batch import (
     MaskedBatch,
     padded_inputs,
     require_no_inserts,
-    targets_of,
 )
+from maskwright.corruption.emit.next_token import next_token_targets
 from maskwright.corruption.plan import Action, MaskPlan
+from maskwright.corruption.selection import eligible
 from maskwright.errors import BatchError, PolicyError
 from maskwright.ragged import Ragged, Side, offsets_of
 
@@ -33,17 +34,24 @@ class FillInTheMiddle:
     selected stays an ordinary one, so the rate of the select is the paper's FIM rate. Labels are
     aligned with the inputs; Hugging Face's causal models shift them inside.
 
-    Select one unit a sample, with ``act=Keep()``: the middle is moved, not corrupted.
+    Select one unit a sample, with ``act=Keep()``: the middle is moved, not corrupted. So special
+    and protected tokens between its first and its last token, which no select takes, move with it,
+    and nothing changes its order. Text is all that moves between the special tokens at the edges:
+    of a row of several documents with separators, one middle is cut, and it may reach over a
+    separator. The paper cuts each document of such a row for itself (section 3.2): give it one
+    document a sample for that.
 
     Args:
         prefix_id, suffix_id, middle_id: the three markers.
         mode: ``"psm"`` as above; ``"spm"``: ``<PRE> <SUF> suffix <MID> prefix middle``, the
-            variant that the paper trains jointly with the other (section 3, appendix D).
+            variant that the paper trains jointly with the other (section 3.1, "SPM mode").
         loss: ``"all"`` tokens, as in the paper, or the ``"middle"`` and what ends the sample. All
-            tokens of an ordinary sample are labels either way.
+            tokens of an ordinary sample are labels either way. Of both, protected tokens and the
+            special ones behind them are not (`next_token_targets`).
 
     Raises (when called):
-        BatchError: more than one unit of a sample was selected, or one with a gap.
+        BatchError: more than one unit of a sample was selected, or one with a gap that could have
+            been selected.
     """
 
     prefix_id: int
@@ -79,7 +87,7 @@ class FillInTheMiddle:
         starts = np.repeat(plan.batch.tokens.offsets[:-1], origins.lengths)
         places = starts[moved] + origins.values[moved]
         ids[moved] = plan.batch.tokens.values[places]
-        wanted[moved] = targets_of(plan).values[places]
+        wanted[moved] = next_token_targets(plan).values[places]
         if self.loss == "middle":
             wanted[~middles] = IGNORE
         input_ids, attended = padded_inputs(origins.like(ids), plan, side, length, multiple)
@@ -154,10 +162,12 @@ class PrefixLM:
     """The tokens as they are, with labels from the first selected one on.
 
     A prefix language model (1910.10683, section 3.2.1; 1905.03197): select one unit at the end of
-    each sample, with ``act=Keep()``. Special tokens that end the sample are labels too. How many
-    tokens of each sample are given is `MaskedBatch.prefix_lengths`; a model's ``forward`` takes no
-    such thing, so attending to all of the prefix is up to its attention mask. Labels are aligned
-    with the inputs; Hugging Face's causal models shift them inside.
+    each sample, with ``act=Keep()``. Special tokens that end the sample are labels too; protected
+    tokens that come after the first selected one, and special ones behind them, are not
+    (`next_token_targets`). How many tokens of each sample are given is
+    `MaskedBatch.prefix_lengths`; a model's ``forward`` takes no such thing, so attending to all of
+    the prefix is up to its attention mask. Labels are aligned with the inputs; Hugging Face's
+    causal models shift them inside.
 
     Raises (when called):
         BatchError: a token after the first selected one may be selected and was not.
@@ -173,7 +183,7 @@ class PrefixLM:
     ) -> MaskedBatch:
         self.check(plan.masking)
         require_no_inserts(plan, str(self))
-        tokens, targets = plan.batch.tokens, targets_of(plan)
+        tokens, targets = plan.batch.tokens, next_token_targets(plan)
         starts, _, many = _extents(plan)
         begins = np.where(many > 0, starts, tokens.lengths)
         behind = tokens.positions >= np.repeat(begins, tokens.lengths)
@@ -218,16 +228,20 @@ def _extents(plan: MaskPlan) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _middles(plan: MaskPlan, emit: str) -> tuple[np.ndarray, np.ndarray]:
-    """The one unit of each sample: its place and one after it; -1 where there is none."""
+    """The one middle of each sample: its place and one after it; -1 where there is none.
+
+    What may not be selected cuts units and leaves gaps in them, and neither makes two middles.
+    """
     starts, stops, many = _extents(plan)
-    split = many > 0
+    tokens, positions, rows = plan.batch.tokens, plan.positions, plan.batch.tokens.rows
+    split = np.zeros(len(tokens), np.bool_)
     if plan.units is not None:
-        edges = np.searchsorted(plan.positions, plan.batch.tokens.offsets)[:-1]
-        last = np.minimum(edges + many, len(plan.units)) - 1
-        split[split] = plan.units[edges[split]] != plan.units[last[split]]
-    else:  # tokens that were selected one by one: a run of neighbours is one middle
-        split = np.zeros(len(many), bool)
-    split |= stops - starts != many
+        here = rows[positions]
+        apart = (plan.units[1:] != plan.units[:-1]) & (np.diff(positions) == 1)
+        split[here[1:][apart & (here[1:] == here[:-1])]] = True
+    inside = (tokens.positions >= starts[rows]) & (tokens.positions < stops[rows])
+    missed = inside & eligible(plan.batch, plan.masking.bound) & (plan.selected.values == 0)
+    split[rows[missed]] = True
     if split.any():
         row = int(split.argmax())
         raise BatchError(
@@ -239,8 +253,6 @@ def _middles(plan: MaskPlan, emit: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _require_suffix(plan: MaskPlan, behind: np.ndarray) -> None:
-    from maskwright.corruption.selection import eligible
-
     missed = eligible(plan.batch, plan.masking.bound) & behind & (plan.selected.values == 0)
     if missed.any():
         row = int(plan.batch.tokens.rows[missed.argmax()])

@@ -13,9 +13,9 @@ from maskwright.corruption.emit.batch import (
     padded_inputs,
     require_in_place,
     require_no_inserts,
-    targets_of,
 )
 from maskwright.corruption.emit.mlm import Mlm
+from maskwright.corruption.emit.next_token import next_token_targets
 from maskwright.corruption.plan import MaskPlan
 from maskwright.errors import PolicyError
 from maskwright.ragged import Ragged, Side
@@ -33,13 +33,14 @@ class Decoder:
     those of the encoder into them.
 
     Args:
-        labels: ``"all"``: word dropout (Bowman et al., 1511.06349, section 3.2). The decoder reads
-            the tokens shifted right by one, behind ``start_id``, and a selected token is corrupted
-            where it is read, one place later; every token is a label, so the model stays
-            autoregressive. The last token of a sample is never read.
-            ``"selected"``: conditional masked language modelling (1904.09324, section 3.1). The
-            tokens are read where they stand, and only selected ones are labels. The decoder must
-            attend to both sides, which Hugging Face's do not by themselves.
+        labels: ``"all"``: word dropout (Bowman et al., 1511.06349, "Word dropout"). The decoder
+            reads the tokens shifted right by one, behind ``start_id``, and a selected token is
+            corrupted where it is read, one place later. Every token is a label, selected or not,
+            so the model stays autoregressive; but for protected tokens and the special ones behind
+            them (`next_token_targets`). The last token of a sample is never read.
+            ``"selected"``: conditional masked language modelling (1904.09324, "Training
+            Objective"). The tokens are read where they stand, and only selected ones are labels.
+            The decoder must attend to both sides, which Hugging Face's do not by themselves.
         start_id: what the decoder reads first (the model's ``decoder_start_token_id``); for
             ``"all"`` only.
     """
@@ -72,7 +73,7 @@ class Decoder:
         require_no_inserts(plan, str(self))
         read = _shifted(plan.corrupted, self.start_id)
         input_ids, attended = padded_inputs(read, plan, side, length, multiple)
-        labels = targets_of(plan).to_padded(IGNORE, side=side, length=input_ids.shape[1])
+        labels = next_token_targets(plan).to_padded(IGNORE, side=side, length=input_ids.shape[1])
         origins = _shifted(plan.origin, -1)
         return MaskedBatch(
             input_ids, attended, labels, plan, side, origins=origins, reader="decoder"

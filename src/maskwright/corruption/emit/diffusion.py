@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from maskwright.corruption.emit.batch import MaskedBatch
+from maskwright.corruption.emit.batch import IGNORE, MaskedBatch
 from maskwright.corruption.emit.mlm import Mlm
 from maskwright.corruption.plan import Action, MaskPlan
+from maskwright.corruption.selection import eligible
 from maskwright.errors import PolicyError
 from maskwright.ragged import Side
 
@@ -24,9 +25,13 @@ class Diffusion:
     """`Mlm` whose losses weigh ``1 / t``, where ``t`` is the mask rate of the sample.
 
     With ``rate=SampledRate()``, independent draws and ``Mask()`` it is the bound of masked
-    diffusion with a linear schedule (MDLM, 2406.07524, equation 10; LLaDA, 2502.09992, equation
-    3). Summed over a sample, the weights are its number of maskable tokens on average, so divide
-    the weighted sum of losses by the number of tokens, not of predicted ones.
+    diffusion with a linear schedule (MDLM, 2406.07524, "Continuous-Time Likelihood Bounds"; LLaDA,
+    2502.09992, equation 3). Summed over a sample, the weights are its number of maskable tokens on
+    average, so the weighted sum of losses is divided by the number of maskable tokens, not of
+    predicted ones: that mean is an unbiased estimate of the bound per token. The batch says which
+    they are, as ``maskable``, ``(B, S)`` bool in `MaskedBatch.others`: 0 at padding, special and
+    protected tokens, and where the user's label is -100. `MaskingTrainer` divides by their number
+    over all micro-batches and ranks.
 
     ``t`` is the rate of the policy (`MaskPlan.rates`), not one that a select carries (`Select.at`).
 
@@ -55,7 +60,11 @@ class Diffusion:
         self.check(plan.masking)
         masked = Mlm()(plan, side=side, length=length, multiple=multiple)
         rates = np.broadcast_to(np.maximum(plan.rates, self.least), len(plan.batch))
-        return replace(masked, sample_weights=torch.from_numpy((1 / rates).astype(np.float32)))
+        return replace(
+            masked,
+            sample_weights=torch.from_numpy((1 / rates).astype(np.float32)),
+            others={"maskable": _maskable(masked)},
+        )
 
     def check(self, masking: Masking | MixedMasking) -> None:
         """Refuses every act but ``Mask``: the absorbing state is the mask token."""
@@ -69,3 +78,13 @@ class Diffusion:
 
     def __str__(self) -> str:
         return "diffusion"
+
+
+def _maskable(masked: MaskedBatch) -> torch.Tensor:
+    """Which columns hold a token that may be masked and has a label, ``(B, S)`` bool."""
+    plan = masked.plan
+    counted = eligible(plan.batch, plan.masking.bound)
+    if plan.batch.labels is not None:
+        counted &= plan.batch.labels.values != IGNORE
+    columns = plan.batch.tokens.like(counted)
+    return columns.to_padded(False, side=masked.side, length=masked.input_ids.shape[1])

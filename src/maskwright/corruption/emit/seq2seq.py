@@ -33,8 +33,9 @@ class Seq2Seq:
             (1910.13461, section 2; ``<s> … </s>`` in fairseq and in Hugging Face).
             ``"spans"``: for each unit its sentinel and its tokens, then a closing sentinel
             (T5, 1910.10683, figure 2); needs ``act=Sentinel()``.
-            ``"span-only"``: the selected tokens and nothing else (MASS, 1905.02450, section 3.1;
-            there the decoder also kept their positions, here it counts from 0).
+            ``"span-only"``: the selected tokens and nothing else (MASS, 1905.02450, "Masked
+            Sequence to Sequence Pre-training"; there the decoder also kept their positions, here
+            it counts from 0).
         add_eos: with ``"spans"``, whether the sample's own last token, where it is a special one,
             ends the labels. ``None``: where there is one; ``True``: there must be one.
         closing: with ``"spans"``, whether one more sentinel stands after the last unit, as in the
