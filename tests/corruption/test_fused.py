@@ -193,31 +193,27 @@ def test_a_rearrangement_is_planned_and_emitted():
 
 
 def refusals():
-    bound = Masking().bind(WORDS)
+    bound, now = Masking().bind(WORDS), Clock(total_steps=10)
     batch = TokenBatch(Ragged.from_lists([SENTENCE, [5]]), np.arange(2))
     floats = TokenBatch(Ragged.from_lists([[5.0]], np.float64), np.arange(1))
     padless = Masking().bind(Vocabulary(10, mask_id=4))
-    yield "too long", bound, batch, {"length": 4}, BatchError, "more than the length 4"
-    yield "no padding", padless, batch, {}, VocabularyError, "no padding token"
-    yield "floats", bound, floats, {}, BatchError, "must be integers"
-    yield "not bound", Masking(), batch, {}, PolicyError, "knows no vocabulary"
-    stepwise = replace(bound, refresh="every-10-steps")
-    yield "no step", stepwise, batch, {}, PolicyError, "needs the optimizer step"
+    yield "too long", bound, batch, now, {"length": 4}, BatchError, "more than the length 4"
+    yield "no padding", padless, batch, now, {}, VocabularyError, "no padding token"
+    yield "floats", bound, floats, now, {}, BatchError, "must be integers"
+    yield "not bound", Masking(), batch, now, {}, PolicyError, "knows no vocabulary"
+    yield "no epoch", bound, batch, Clock(epoch=None), {}, PolicyError, "needs the epoch"
     above = replace(bound, rate=lambda progress: 1.5)
-    yield "rate", above, batch, {}, PolicyError, "share from 0 to 1"
+    yield "rate", above, batch, now, {}, PolicyError, "share from 0 to 1"
     for token, dtype in ((1000, np.uint16), (-1, np.int32), (-5, np.int8), (2**63 + 1, np.uint64)):
         outside = TokenBatch(Ragged.from_lists([SENTENCE, [5, token]], dtype), np.arange(2))
-        yield f"id {token}", bound, outside, {}, BatchError, f"Token id {token} is outside"
+        yield f"id {token}", bound, outside, now, {}, BatchError, f"Token id {token} is outside"
 
 
 @pytest.mark.parametrize(
-    ("masking", "batch", "padding", "error", "match"),
+    ("masking", "batch", "clock", "padding", "error", "match"),
     [pytest.param(*case[1:], id=case[0]) for case in refusals()],
 )
-def test_it_refuses_as_the_plan_and_its_emit_do(masking, batch, padding, error, match):
-    clock = Clock(step=0, total_steps=10)
-    if "every" in str(masking.refresh):
-        clock = Clock(step=None)
+def test_it_refuses_as_the_plan_and_its_emit_do(masking, batch, clock, padding, error, match):
     with pytest.raises(error, match=match) as ours:
         masking.mask(batch, clock, **padding)
     with pytest.raises(error) as theirs:
