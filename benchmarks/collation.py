@@ -17,6 +17,7 @@ from maskwright.data.table_writer import TableWriter
 from maskwright.hf import ClockedIndex, MaskingCollator, with_sample_ids
 
 ROWS, LENGTH, VOCABULARY = 64, 512, 30_000
+CLOCK = Clock(epoch=3)
 
 
 def run(quick: bool) -> list[Row]:
@@ -28,21 +29,28 @@ def run(quick: bool) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         table = _table(Path(folder) / "samples.arrow", samples, vocabulary)
         dataset = with_sample_ids(table)
-        indices = [ClockedIndex(i, Clock(epoch=3)) for i in range(ROWS)]
+        indices = [ClockedIndex(i, CLOCK) for i in range(ROWS)]
         lists = [{"input_ids": table.tokens[i].tolist()} for i in range(ROWS)]
         ours = MaskingCollator(tokenizer, masking)
         theirs = DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
-        _check(ours(dataset.__getitems__(indices)), theirs(lists), lists)
+        collated = ours(dataset.__getitems__(indices))
+        _check(collated, theirs(lists), lists)
 
         padded = torch.tensor([row["input_ids"] for row in lists])
         special = (padded < 5).bool()
         flat = Ragged(padded.flatten().numpy(), np.arange(ROWS + 1) * LENGTH)
         batch = TokenBatch(flat, np.arange(ROWS))
+        # the tensors alone are those of the collator, and of the plan step by step
+        for tensors in (
+            masking.mask(batch, CLOCK).tensors,
+            mlm(masking.plan(batch, CLOCK)).tensors,
+        ):
+            assert all(torch.equal(tensors[key], collated[key]) for key in collated)
         seconds = time_interleaved(
             {
                 "collate": lambda: ours(dataset.__getitems__(indices)),
                 "their collate": lambda: theirs(lists),
-                "tensors": lambda: mlm(masking.plan(batch, Clock(epoch=3))),
+                "tensors": lambda: masking.mask(batch, CLOCK),
                 # it works in place, so it needs a copy of its input
                 "their tensors": lambda: theirs.torch_mask_tokens(padded.clone(), special),
                 "copy": lambda: padded.clone(),

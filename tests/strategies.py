@@ -28,8 +28,8 @@ from maskwright import (
 TOKEN_DTYPES = (np.uint16, np.int32, np.int64)
 SEEDS = st.integers(-(2**63), 2**64 - 1)
 SHARES = st.sampled_from([0.0, 1.0, 0.15, 0.5, 1e-12]) | st.floats(0, 1)
-# The kernels work in blocks of 256: lengths on both sides of one, and of two.
-LENGTHS = st.integers(0, 24) | st.sampled_from([0, 1, 255, 256, 257, 513])
+# The kernels work in blocks of 64 and of 256: lengths on both sides of one, and of two.
+LENGTHS = st.integers(0, 24) | st.sampled_from([0, 1, 63, 64, 65, 255, 256, 257, 513])
 
 
 @st.composite

@@ -21,11 +21,10 @@ from maskwright.clock import Clock
 from maskwright.corruption.emit.batch import IGNORE
 from maskwright.corruption.emit.diffusion import Diffusion
 from maskwright.corruption.plan import IN_PLACE, Action
-from maskwright.corruption.rate import SampledRate, TwoPointRate, check_rate
+from maskwright.corruption.rate import SampledRate, TwoPointRate, rate_at
 from maskwright.corruption.refresh import Coverage
 from maskwright.corruption.select import Tokens
 from maskwright.errors import BatchError, PolicyError
-from maskwright.schedule import value_at
 
 if TYPE_CHECKING:
     from maskwright.corruption.masking import Masking
@@ -99,8 +98,7 @@ def _moment(masking: Masking, clock: Clock, device: Any) -> dict[str, torch.Tens
     if isinstance(masking.refresh, Coverage):
         low, high = masking.refresh.window(clock)
     elif not isinstance(masking.rate, SampledRate | TwoPointRate):
-        high = value_at(masking.rate, clock)
-        check_rate(high)
+        high = rate_at(masking.rate, clock)
     numbers = (_signed(key), randomness.threshold(low), randomness.threshold(high))
     made = (torch.tensor(number, dtype=torch.int64, device=device) for number in numbers)
     return dict(zip(("run_key", "low", "high"), made, strict=True))

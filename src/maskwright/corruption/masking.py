@@ -12,13 +12,21 @@ from maskwright.batch import TokenBatch
 from maskwright.clock import Clock
 from maskwright.corruption.act import BERT_ACTS, Act, Mixture, complete
 from maskwright.corruption.arrange import Arrange
-from maskwright.corruption.emit import Emit, Mlm
+from maskwright.corruption.emit import Emit, MaskedBatch, Mlm
 from maskwright.corruption.plan import IN_PLACE, Action, MaskPlan
-from maskwright.corruption.rate import Rate, SampledRate, check_setting, rates_of, whole_rates
+from maskwright.corruption.rate import (
+    Rate,
+    SampledRate,
+    TwoPointRate,
+    check_setting,
+    rates_of,
+    whole_rates,
+)
 from maskwright.corruption.refresh import Coverage, Dynamic, Refresh, parse_refresh
 from maskwright.corruption.select import Select, Tokens
 from maskwright.corruption.selection import Draw, Selection
 from maskwright.errors import BatchError, PolicyError, VocabularyError
+from maskwright.ragged import Side
 from maskwright.vocabulary import Vocabulary
 
 _WRITES_MASK = {Action.MASK, Action.INFILL}
@@ -132,6 +140,30 @@ class Masking:
         selection = self.select(batch, vocabulary, draw)
         return self._act(batch, clock, draw, selection)
 
+    def mask(
+        self,
+        batch: TokenBatch,
+        clock: Clock | None = None,
+        *,
+        side: Side = "right",
+        length: int | None = None,
+        multiple: int = 1,
+    ) -> MaskedBatch:
+        """Plans a batch and emits it: ``emit(plan(batch, clock), …)``, bit for bit.
+
+        Single tokens by chance with acts in place, under `Mlm`, take one pass, and their plan is
+        made only if somebody asks the batch for it. Raises as `plan` and the emit do.
+        """
+        clock = clock or Clock()
+        if self._elementwise:
+            # numba is slow to import: only those who draw masks wait for it
+            from maskwright.corruption import fused
+
+            masked = fused.mask(self, batch, clock, side, length, multiple)
+            if masked is not None:
+                return masked
+        return self.emit(self.plan(batch, clock), side=side, length=length, multiple=multiple)
+
     def draw(self, batch: TokenBatch, clock: Clock) -> Draw:
         """How units of a batch are drawn at a moment."""
         assert not isinstance(self.refresh, str)
@@ -221,6 +253,19 @@ class Masking:
         return len(codes) <= 3 and set(codes.tolist()) <= set(IN_PLACE)
 
     @cached_property
+    def _elementwise(self) -> bool:
+        """Whether each token is decided on its own, at a rate that all samples share, and the
+        labels stand where the tokens stood: what `fused` does."""
+        return (
+            type(self.select) is Tokens
+            and not isinstance(self.rate, SampledRate | TwoPointRate)
+            and not self.exact
+            and self.arrange is None
+            and type(self.emit) is Mlm
+            and self._plain
+        )
+
+    @cached_property
     def _acts(self) -> tuple[np.ndarray, np.ndarray]:
         """The codes of the acts that have a share, and their cumulated shares as thresholds."""
         parts = [(share, act.code) for share, act in self.act.parts if share]
@@ -255,8 +300,9 @@ def _check_ids(values: np.ndarray, vocabulary: Vocabulary) -> None:
         return
     if values.dtype.kind not in "iu":
         raise BatchError(f"Token ids must be integers, got {values.dtype}.")
-    # seen as unsigned, a negative id is a huge one: one pass instead of two
-    if values.view(values.dtype.str.replace("i", "u")).max() >= vocabulary.size:
+    # seen as unsigned, a negative id is one above the dtype's own: one pass instead of two
+    size = min(vocabulary.size, int(np.iinfo(values.dtype).max) + 1)
+    if values.view(values.dtype.str.replace("i", "u")).max() >= size:
         lowest, highest = int(values.min()), int(values.max())
         raise BatchError(
             f"Token id {lowest if lowest < 0 else highest} is outside the vocabulary of "

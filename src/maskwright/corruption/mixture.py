@@ -12,12 +12,12 @@ from maskwright.batch import TokenBatch
 from maskwright.clock import Clock
 from maskwright.corruption.act import Mixture
 from maskwright.corruption.arrange import Arrange
-from maskwright.corruption.emit import Emit, Seq2Seq
+from maskwright.corruption.emit import Emit, MaskedBatch, Seq2Seq
 from maskwright.corruption.masking import Masking
 from maskwright.corruption.plan import MaskPlan
 from maskwright.corruption.refresh import Dynamic, Refresh, parse_refresh
 from maskwright.errors import PolicyError
-from maskwright.ragged import Ragged
+from maskwright.ragged import Ragged, Side
 from maskwright.vocabulary import Vocabulary
 
 
@@ -158,6 +158,18 @@ class MixedMasking:
                 rows.append(own)
         merged = _merged(self, batch, clock, plans, rows)
         return self._with_prefixes(merged, chosen) if self.prefix_ids else merged
+
+    def mask(
+        self,
+        batch: TokenBatch,
+        clock: Clock | None = None,
+        *,
+        side: Side = "right",
+        length: int | None = None,
+        multiple: int = 1,
+    ) -> MaskedBatch:
+        """Plans a batch and emits it: ``emit(plan(batch, clock), …)``."""
+        return self.emit(self.plan(batch, clock), side=side, length=length, multiple=multiple)
 
     def _with_prefixes(self, plan: MaskPlan, chosen: np.ndarray) -> MaskPlan:
         tokens = plan.batch.tokens

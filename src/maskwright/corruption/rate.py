@@ -79,10 +79,23 @@ def rates_of(rate: Rate, batch: TokenBatch, clock: Clock, run_key: int) -> np.nd
         if isinstance(rate, TwoPointRate):
             return 1 - np.sqrt(uniforms)  # its distribution function is 1 - (1 - x)**2
         return rate.low + (rate.high - rate.low) * uniforms
+    return np.full(len(batch), rate_at(rate, clock))
+
+
+def rate_at(rate: Rate, clock: Clock) -> float:
+    """The rate that all samples share at a moment: of a number or a schedule.
+
+    Raises:
+        PolicyError: it is none from 0 to 1.
+    """
     # a number is the usual case, and asking whether it is a schedule takes longer than the rest
-    value = rate if isinstance(rate, float) else value_at(rate, clock)
+    if isinstance(rate, float):
+        value = rate
+    else:
+        assert not isinstance(rate, SampledRate | TwoPointRate)
+        value = value_at(rate, clock)
     check_rate(value)
-    return np.full(len(batch), value)
+    return value
 
 
 def whole_rates(

@@ -84,7 +84,7 @@ class MaskingCollator:
         self.pad_to_multiple_of = pad_to_multiple_of
         self.length = length
         self.carry = carry
-        import maskwright.corruption.kernels  # noqa: F401  so that forked workers have it already
+        import maskwright.corruption.fused  # noqa: F401  so that forked workers have it already
 
         # Only for batches that carry no clock of their own. In shared memory, so that what
         # ClockCallback writes reaches worker processes that already run; -1 = not known.
@@ -103,10 +103,12 @@ class MaskingCollator:
     def __call__(self, samples: Sequence[Any]) -> Any:
         """A `transformers.BatchEncoding`."""
         batch, clock, types = self._read(samples)
-        plan = self.masking.plan(batch, clock)
-        side = self.tokenizer.padding_side
-        masked = self.masking.emit(
-            plan, side=side, length=self.length, multiple=self.pad_to_multiple_of or 1
+        masked = self.masking.mask(
+            batch,
+            clock,
+            side=self.tokenizer.padding_side,
+            length=self.length,
+            multiple=self.pad_to_multiple_of or 1,
         )
         out = masked.tensors
         if types is not None:

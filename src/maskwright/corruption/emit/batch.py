@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -31,7 +32,8 @@ class MaskedBatch:
         attention_mask: ``(B, S)``: 1 at tokens, 0 at padding.
         labels: ``(B, T)``: the id to predict, -100 where there is none. ``T`` is ``S`` but for
             encoder–decoders.
-        plan: what it was made from.
+        planned: the `plan` that it was made from, or what makes it when it is asked for: a plan of
+            in-place acts that was not needed to make the tensors.
         side: where ``input_ids`` is padded.
         others: more tensors that the model's ``forward`` takes.
         sample_weights: ``(B,)`` float32: the weight of each sample's losses, 1 unless given.
@@ -44,13 +46,18 @@ class MaskedBatch:
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     labels: torch.Tensor
-    plan: MaskPlan
+    planned: MaskPlan | Callable[[], MaskPlan]
     side: Side = "right"
     others: dict[str, torch.Tensor] = field(default_factory=dict)
     sample_weights: torch.Tensor | None = None
     origins: Ragged | None = None
     reader: str = ""
     prefix_lengths: torch.Tensor | None = None
+
+    @cached_property
+    def plan(self) -> MaskPlan:
+        """What was chosen."""
+        return self.planned if isinstance(self.planned, MaskPlan) else self.planned()
 
     @property
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -67,7 +74,9 @@ class MaskedBatch:
     def in_place(self) -> bool:
         """Whether ``input_ids`` are the model's tokens, each where it stood in its sample, so that
         other columns of the sample (token types) can be padded alongside."""
-        return not self.reader and self.origins is None and self.plan.in_place
+        if self.reader or self.origins is not None:
+            return False
+        return not isinstance(self.planned, MaskPlan) or self.planned.in_place
 
     @cached_property
     def loss_weights(self) -> torch.Tensor:
