@@ -11,7 +11,7 @@ import tempfile
 import numpy as np
 
 from benchmarks.harness import Row, time_interleaved
-from maskwright import Clock, Masking, Ragged, TokenBatch, Vocabulary, mlm
+from maskwright import Clock, Masking, Ragged, TokenBatch, Vocabulary
 
 LENGTH = 512
 VOCABULARY = Vocabulary(30_000, mask_id=4, pad_id=0, special_ids=(0, 1, 2, 3))
@@ -24,7 +24,7 @@ COMPILE_LIMIT = 0.5
 _FIRST_BATCH = """
 import time
 import numpy as np
-from maskwright import Clock, Masking, Ragged, TokenBatch, Vocabulary, mlm
+from maskwright import Clock, Masking, Ragged, TokenBatch, Vocabulary
 masking = Masking().bind(Vocabulary(30_000, mask_id=4, pad_id=0, special_ids=(0, 1, 2, 3)))
 batch = TokenBatch(Ragged(np.full(512, 7), np.array([0, 512])), np.array([0]))
 begin = time.perf_counter()
@@ -33,7 +33,7 @@ startup = time.perf_counter() - begin
 times = []
 for epoch in range(2):
     start = time.perf_counter()
-    mlm(masking.plan(batch, Clock(epoch=epoch)))
+    masking.mask(batch, Clock(epoch=epoch))
     times.append(time.perf_counter() - start)
 print(times[0] - times[1], startup)
 """
@@ -58,7 +58,7 @@ def _linear(quick: bool) -> list[Row]:
 
         def mask(parts: int = parts, batch: TokenBatch = batch) -> None:
             for number in range(parts):
-                mlm(masking.plan(batch, Clock(epoch=number)))
+                masking.mask(batch, Clock(epoch=number))
 
         def copy(parts: int = parts, batch: TokenBatch = batch) -> None:
             for _ in range(parts):

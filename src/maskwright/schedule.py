@@ -41,7 +41,7 @@ class Linear:
     end: float
 
     def __call__(self, progress: float) -> float:
-        return self.start + (self.end - self.start) * progress
+        return _between(self.start, self.end, self.start + (self.end - self.start) * progress)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class Cosine:
     end: float
 
     def __call__(self, progress: float) -> float:
-        return self.end + (self.start - self.end) * 0.5 * (1 + math.cos(math.pi * progress))
+        value = self.end + (self.start - self.end) * 0.5 * (1 + math.cos(math.pi * progress))
+        return _between(self.start, self.end, value)
 
 
 @dataclass(frozen=True)
@@ -107,10 +108,17 @@ class WarmupHoldDecay:
 
     def __call__(self, progress: float) -> float:
         if progress < self.warmup:
-            return self.start + (self.peak - self.start) * progress / self.warmup
+            value = self.start + (self.peak - self.start) * progress / self.warmup
+            return _between(self.start, self.peak, value)
         if progress > 1 - self.decay:
-            return self.peak + (self.end - self.peak) * (progress - 1 + self.decay) / self.decay
+            value = self.peak + (self.end - self.peak) * (progress - 1 + self.decay) / self.decay
+            return _between(self.peak, self.end, value)
         return self.peak
+
+
+def _between(one: float, other: float, value: float) -> float:
+    """``value``, brought back where rounding took it past an end: a rate below 0 is no rate."""
+    return min(max(value, min(one, other)), max(one, other))
 
 
 def value_at(setting: float | Schedule, clock: Clock) -> float:

@@ -58,7 +58,8 @@ class MaskingCollator:
         length: pad to exactly this ``S``.
         carry: add ``sample_ids`` ``(B,)`` and ``clock`` ``(B, 2)`` (epoch and step) to the batch;
             `MaskingTrainer` asks for them, a model's ``forward`` does not know them. An emit that
-            weighs losses adds ``loss_weights`` ``(B, T)``, and needs it.
+            weighs losses adds ``loss_weights`` ``(B, T)``, and needs it; `Diffusion` adds
+            ``maskable`` ``(B, S)`` too, the tokens to divide by.
 
     Raises (when called):
         SampleIdError: a sample came without its id.
@@ -135,8 +136,8 @@ class MaskingCollator:
         if not self.carry:
             raise PolicyError(
                 f"emit={self.masking.emit} weighs the losses, and no model's own loss does. Use "
-                "MaskingCollator(carry=True), take loss_weights out of each batch, and multiply "
-                "the loss at each label by them; or use emit=Mlm()."
+                "MaskingCollator(carry=True), take loss_weights (and maskable, if it is there) out "
+                "of each batch, and multiply the loss at each label by them; or use emit=Mlm()."
             )
         return masked.loss_weights
 

@@ -35,7 +35,8 @@ class MaskedBatch:
         planned: the `plan` that it was made from, or what makes it when it is asked for: a plan of
             in-place acts that was not needed to make the tensors.
         side: where ``input_ids`` is padded.
-        others: more tensors that the model's ``forward`` takes.
+        others: more tensors of the batch. The model's ``forward`` takes them, but for ``maskable``
+            of `Diffusion`, which is for the loss.
         sample_weights: ``(B,)`` float32: the weight of each sample's losses, 1 unless given.
         origins: where each token of ``input_ids`` came from, if not `MaskPlan.origin`.
         reader: ``"decoder"``: the batch is the decoder's side, and its tensors are named so.
