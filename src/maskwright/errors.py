@@ -17,6 +17,8 @@
     ├── SaveError            something could not be written; nothing was left half-written
     └── MissingExtra         an optional dependency is not installed
 
+One warning: EmptyRowsWarning, where a pattern leaves a query with no key to attend to.
+
 Each message says what was wrong, where, the rule, and the remedy.
 """
 
@@ -76,6 +78,10 @@ class ModelError(MaskwrightError, ValueError):
 
 class BackendError(MaskwrightError, RuntimeError):
     """An attention backend cannot do what was asked of it, on this machine or at all."""
+
+
+class EmptyRowsWarning(UserWarning):
+    """A pattern leaves a query with no key to attend to: its output is zero, and its gradient."""
 
 
 class ResultsError(MaskwrightError, ValueError):

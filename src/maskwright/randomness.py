@@ -26,6 +26,9 @@ WORD = (1 << 64) - 1
 # What a key is for: two purposes of one sample never share a draw.
 SELECT, ACT, REPLACE, ROUND, ORDER = range(1, 6)
 RATE, LENGTH, START, ARRANGE, MIXTURE, INSERT = range(6, 12)
+BLOCKS = 12
+CHANCE, HINTS = 13, 14
+PROBE = 15
 
 
 def mix(word: int) -> int:

@@ -8,8 +8,9 @@ from maskwright import errors
 
 
 def exceptions() -> list[type]:
-    found = vars(errors).values()
-    return [one for one in found if inspect.isclass(one) and issubclass(one, BaseException)]
+    """What is raised; warnings, which are exceptions to Python, are not."""
+    found = [one for one in vars(errors).values() if inspect.isclass(one)]
+    return [one for one in found if issubclass(one, BaseException) and not issubclass(one, Warning)]
 
 
 def test_every_exception_has_the_root():
@@ -20,6 +21,13 @@ def test_every_exception_has_the_root():
 def test_the_tree_in_the_docstring_is_the_tree():
     tree = errors.__doc__.split("\n\n")[1]
     assert all(one.__name__ in tree for one in exceptions())
+
+
+def test_warnings_are_named_too():
+    found = [one for one in vars(errors).values() if inspect.isclass(one)]
+    warnings = [one for one in found if issubclass(one, Warning)]
+    assert warnings == [errors.EmptyRowsWarning]
+    assert all(one.__name__ in errors.__doc__ for one in warnings)
 
 
 def test_python_catches_them_by_their_kind_too():

@@ -73,12 +73,15 @@ def test_public_names_are_pinned():
 def test_public_names_of_the_hf_room_are_pinned():
     hf = pytest.importorskip("maskwright.hf")
     assert sorted(hf.__all__) == [
+        "Attachment",
         "ClockCallback",
         "ClockedIndex",
         "ClockedSampler",
         "MaskingCollator",
         "MaskingTrainer",
         "Sample",
+        "attach",
+        "detach",
         "predicted_only",
         "with_sample_ids",
     ]

@@ -36,11 +36,12 @@ class Axis:
     Axis(4, segments=[0, 0, 1, 1])
     """
 
-    __slots__ = ("_columns", "batch", "device", "length")
+    __slots__ = ("_columns", "_ranks", "batch", "device", "length")
 
     batch: int | None
     device: torch.device
     length: int
+    _ranks: tuple[Tensor, Tensor] | None
 
     def __init__(
         self,
@@ -69,9 +70,13 @@ class Axis:
         set_(self, "batch", next(iter(sizes.values()), None))
         set_(self, "device", next(iter(devices), torch.device("cpu")))
         set_(self, "_columns", MappingProxyType(columns))
+        set_(self, "_ranks", None)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"An Axis never changes; make another one with that {name}.")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _axis, (self.length, dict(self._columns))
 
     @classmethod
     def packed(cls, lengths: Iterable[int], **columns: Any) -> Axis:
@@ -99,6 +104,22 @@ class Axis:
         """Whether nothing is known but the length."""
         return not self._columns
 
+    @property
+    def ranks(self) -> tuple[Tensor, Tensor]:
+        """Which token of its sample each one is, from 0, and how many tokens each sample has.
+
+        ``(length,)`` and ``()``, or ``(batch, length)`` and ``(batch,)``, int64. Padding does not
+        count: it has the rank of the token before it, or 0.
+        """
+        if self._ranks is None:
+            valid = self._columns.get("valid")
+            if valid is None:
+                valid = torch.ones(self.length, dtype=torch.bool, device=self.device)
+            found = (valid.cumsum(-1) - 1).clamp(min=0), valid.sum(-1)
+            object.__setattr__(self, "_ranks", found)
+        assert self._ranks is not None
+        return self._ranks
+
     def to(self, device: torch.device | str) -> Axis:
         """The same axis with its columns on another device."""
         return Axis(self.length, **{name: c.to(device) for name, c in self._columns.items()})
@@ -113,8 +134,16 @@ class Axis:
         return f"Axis({self.length}{shown})"
 
 
+def _axis(length: int, columns: dict[str, Tensor]) -> Axis:
+    """What pickle calls."""
+    return Axis(length, **columns)
+
+
 def _column(name: str, values: Any, length: int) -> Tensor:
     column = torch.as_tensor(values)
+    if isinstance(values, list | tuple) and not column.numel():
+        # torch takes an empty list for floating-point numbers
+        column = column.to(torch.bool if name == "valid" else torch.int64)
     if column.shape[-1:] != (length,) or column.ndim > 2:
         raise AxisError(
             f"{name} of an axis of length {length} has shape {tuple(column.shape)}; "

@@ -62,6 +62,17 @@ class Coordinates:
         """Whether this is a token; where the axis does not say, everything is."""
         return self.channel("valid") if "valid" in self.axis.columns else self.index >= 0
 
+    @property
+    def rank(self) -> Any:
+        """Which token of its sample this is, counted from 0 without padding."""
+        return self.take(self.axis.ranks[0])
+
+    @property
+    def count(self) -> Tensor:
+        """How many tokens the sample has, without padding; exact in every kind."""
+        counts = self.axis.ranks[1]
+        return counts[self.batch] if counts.numel() != 1 else counts.reshape(())
+
     def channel(self, name: str) -> Any:
         """A column by its name.
 
@@ -94,7 +105,8 @@ def tokens(
         def take(column: Tensor) -> Tensor:
             return _spread(column[..., part], along)
 
-        index = take(torch.arange(axis.length, device=device))
+        # of this part only: a part of a long axis costs no more than one of a short axis
+        index = _spread(torch.arange(*part.indices(axis.length), device=device), along)
         return Coordinates(name, axis, index, sample, head, take)
 
     return side("q", q, rows, -1), side("kv", kv, columns, -2)
@@ -131,7 +143,9 @@ def scalars(
 
     def side(name: str, axis: Axis, index: Tensor) -> Coordinates:
         def take(column: Tensor) -> Tensor:
-            return column[index] if column.ndim == 1 else column[batch, index]
+            if column.ndim == 2 and len(column) != 1:
+                return column[batch, index]
+            return column.reshape(-1)[index]
 
         return Coordinates(name, axis, index, batch, head, take)
 

@@ -60,14 +60,16 @@ class Interval:
     def __rsub__(self, other: int) -> Interval:
         return -self + other
 
-    def __mul__(self, factor: int) -> Interval:
-        if factor < 0:
+    def __mul__(self, factor: int | Tensor) -> Interval:
+        """By a whole number, or by a tensor of them of which none is negative."""
+        if not isinstance(factor, Tensor) and factor < 0:
             return -self * -factor
         return Interval(self.low * factor, self.high * factor)
 
     __rmul__ = __mul__
 
-    def __floordiv__(self, divisor: int) -> Interval:
+    def __floordiv__(self, divisor: int | Tensor) -> Interval:
+        """By a whole number above 0, or by a tensor of them."""
         return Interval(self.low // divisor, self.high // divisor)
 
     def __mod__(self, divisor: int) -> Interval:

@@ -11,6 +11,7 @@ causal & (window(2) | ~documents)
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields
@@ -49,6 +50,28 @@ class Pattern(ABC):
         blocks. So only ``+ - * // % abs``, comparisons, ``& | ~`` and `Table.at` are used, and
         factors and divisors are plain integers.
         """
+
+    @property
+    def sizes(self) -> tuple[int | None, int | None]:
+        """For how many samples and heads this rule has data of its own; None: for any."""
+        for one in fields(self):  # type: ignore[arg-type]  # every pattern is a dataclass
+            value = getattr(self, one.name)
+            if isinstance(value, Table):
+                return value.batch, value.heads
+        return None, None
+
+    def check(self, q: Axis, kv: Axis) -> None:  # noqa: B027 (most rules fit any axes)
+        """Raises `AxisError` where these axes do not fit the data of this rule.
+
+        Called before the rule itself, on every rule of an expression.
+        """
+
+    def bound(self, q: Axis, kv: Axis) -> Pattern:
+        """The same rule for these axes only, with what it works out from them worked out.
+
+        A kernel that traces `allowed` must not find more than arithmetic there.
+        """
+        return self
 
     # ------------------------------------------------------------------ algebra
 
@@ -196,6 +219,9 @@ class And(Pattern):
             result = result & term.allowed(q, kv)
         return result
 
+    def bound(self, q: Axis, kv: Axis) -> Pattern:
+        return And(tuple(term.bound(q, kv) for term in self.terms))
+
     def _source(self) -> str:
         return " & ".join(f"({t})" if isinstance(t, Or) else str(t) for t in self.terms)
 
@@ -213,6 +239,9 @@ class Or(Pattern):
             result = result | term.allowed(q, kv)
         return result
 
+    def bound(self, q: Axis, kv: Axis) -> Pattern:
+        return Or(tuple(term.bound(q, kv) for term in self.terms))
+
     def _source(self) -> str:
         return " | ".join(str(term) for term in self.terms)
 
@@ -227,6 +256,9 @@ class Not(Pattern):
     def allowed(self, q: Coordinates, kv: Coordinates) -> Any:
         return ~self.pattern.allowed(q, kv)
 
+    def bound(self, q: Axis, kv: Axis) -> Pattern:
+        return Not(self.pattern.bound(q, kv))
+
     def _source(self) -> str:
         return f"~({self.pattern})" if isinstance(self.pattern, And | Or) else f"~{self.pattern}"
 
@@ -238,6 +270,10 @@ class PerHead(Pattern):
     patterns: tuple[Pattern, ...]
     spelled: ClassVar[str] = "per_head"
 
+    @property
+    def sizes(self) -> tuple[int | None, int | None]:
+        return None, len(self.patterns)
+
     def allowed(self, q: Coordinates, kv: Coordinates) -> Any:
         first, *others = (
             (q.head == number) & pattern.allowed(q, kv)
@@ -246,6 +282,9 @@ class PerHead(Pattern):
         for other in others:
             first = first | other
         return first
+
+    def bound(self, q: Axis, kv: Axis) -> Pattern:
+        return PerHead(tuple(pattern.bound(q, kv) for pattern in self.patterns))
 
     def _source(self) -> str:
         return f"per_head([{', '.join(map(str, self.patterns))}])"
@@ -278,18 +317,17 @@ def extent(pattern: Pattern, q: Axis, kv: Axis) -> tuple[int, int, int, int]:
     """Shape of the mask: ``(batch or 1, heads or 1, q, kv)``.
 
     Raises:
-        AxisError: axes and tables do not agree on the batch, heads or lengths.
+        AxisError: axes and rules do not agree on the batch, heads or lengths.
     """
     if q.device != kv.device and not (q.plain or kv.plain):
         raise AxisError(f"The q axis is on {q.device}, the kv axis on {kv.device}.")
-    batches = {"the q axis": q.batch, "the kv axis": kv.batch}
-    heads: dict[str, int | None] = {}
+    batches: list[tuple[object, int | None]] = [("the q axis", q.batch), ("the kv axis", kv.batch)]
+    heads: list[tuple[object, int | None]] = []
     for atom in atoms(pattern):
-        if isinstance(atom, PerHead):
-            heads[f"`{atom}`"] = len(atom.patterns)
-        for table in _tables(atom):
-            batches[f"`{atom}`"] = table.batch
-            heads[f"`{atom}`"] = table.heads
+        atom.check(q, kv)
+        samples, several = atom.sizes
+        batches.append((atom, samples))
+        heads.append((atom, several))
     return _one("batch", batches), _one("heads", heads), q.length, kv.length
 
 
@@ -307,40 +345,41 @@ def atoms(pattern: Pattern) -> Iterator[Pattern]:
                 yield from atoms(one)
 
 
-def _tables(atom: Pattern) -> Iterator[Table]:
-    for one in fields(atom):  # type: ignore[arg-type]
-        value = getattr(atom, one.name)
-        if isinstance(value, Table):
-            yield value
+def brief(pattern: Pattern, length: int = 60) -> str:
+    """The source of a pattern for a message, cut where it is long."""
+    source = str(pattern)
+    return f"`{source}`" if len(source) <= length else f"`{source[: length - 1]}…`"
 
 
-def _one(what: str, sizes: dict[str, int | None]) -> int:
-    given = {name: size for name, size in sizes.items() if size not in (None, 1)}
-    if len(set(given.values())) > 1:
+def _one(what: str, sizes: list[tuple[object, int | None]]) -> int:
+    given = [(whose, size) for whose, size in sizes if size not in (None, 1)]
+    if len({size for _, size in given}) > 1:
+        names = (
+            (brief(whose) if isinstance(whose, Pattern) else whose, size) for whose, size in given
+        )
         raise AxisError(
             f"The {what} of an attention must be one number: "
-            + ", ".join(f"{name} has {size}" for name, size in given.items())
+            + ", ".join(f"{name} has {size}" for name, size in dict.fromkeys(names))
             + "."
         )
-    return next(iter(given.values()), 1)
+    return next((size for _, size in given if size is not None), 1)
 
 
 def _combine(kind: type[And] | type[Or], *patterns: Pattern) -> Pattern:
     """The terms of one kind in a row, without what changes nothing."""
     neutral, final = (full, nothing) if kind is And else (nothing, full)
-    terms: list[Pattern] = []
+    terms: dict[Pattern, None] = {}  # in order, each once
     for pattern in patterns:
         if not isinstance(pattern, Pattern):
             return NotImplemented
-        for term in pattern.terms if isinstance(pattern, kind) else (pattern,):
-            if term == final:
-                return final
-            if term != neutral and term not in terms:
-                terms.append(term)
+        terms.update(dict.fromkeys(pattern.terms if isinstance(pattern, kind) else (pattern,)))
+    if final in terms:
+        return final
+    terms.pop(neutral, None)
     if not terms:
         return neutral
-    return terms[0] if len(terms) == 1 else kind(tuple(terms))
+    return next(iter(terms)) if len(terms) == 1 else kind(tuple(terms))
 
 
 def _literal(value: Any) -> str:
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

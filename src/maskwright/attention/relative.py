@@ -12,20 +12,26 @@ from maskwright.errors import PatternError
 Alignment = Literal["bottom-right", "upper-left"]
 
 
-def ahead(q: Coordinates, kv: Coordinates, align: Alignment) -> Any:
-    """How far the key is ahead of the query, in positions; negative behind it.
+def places(q: Coordinates, kv: Coordinates, align: Alignment) -> tuple[Any, Any]:
+    """Where queries and keys stand on one line of positions.
 
-    Positions that an axis was given are compared as they are. Where neither axis has any, both
-    count from 0 with ``upper-left``; with ``bottom-right`` the last query stands at the last
-    key, as where queries continue a cache of keys.
+    Positions that an axis was given are taken as they are. Where neither axis has any, keys count
+    from 0, and so do queries with ``upper-left``; with ``bottom-right`` the last query stands at
+    the last key, as where queries continue a cache of keys.
     """
-    distance = kv.position - q.position
-    if align == "bottom-right" and not _placed(q, kv):
-        return distance - (kv.length - q.length)
-    return distance
+    if align == "bottom-right" and not placed(q, kv):
+        return q.index + (kv.length - q.length), kv.index
+    return q.position, kv.position
 
 
-def _placed(q: Coordinates, kv: Coordinates) -> bool:
+def ahead(q: Coordinates, kv: Coordinates, align: Alignment) -> Any:
+    """How far the key is ahead of the query, in positions; negative behind it."""
+    query, key = places(q, kv, align)
+    return key - query
+
+
+def placed(q: Coordinates, kv: Coordinates) -> bool:
+    """Whether an axis was given positions."""
     return "positions" in q.axis.columns or "positions" in kv.axis.columns
 
 

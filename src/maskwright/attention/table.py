@@ -60,6 +60,10 @@ class Table:
     def columns(self) -> int:
         return self.values.shape[3]
 
+    def to(self, device: torch.device) -> Table:
+        """The same table on another device."""
+        return self if self.values.device == device else Table(self.values.to(device))
+
     def at(self, q: Coordinates, kv: Coordinates, row: Any, column: Any) -> Any:
         """The entries at these rows and columns, of each sample and head of ``q``."""
         if isinstance(row, Interval):
@@ -84,18 +88,29 @@ class Table:
 
     @cached_property
     def _sums(self) -> Tensor:
-        """How many entries above and to the left of each corner are True, int64."""
-        sums = self.values.long().cumsum(-1).cumsum(-2)
+        """How many entries above and to the left of each corner are True."""
+        # half the memory, where no count can be larger than an int32
+        exact = torch.int32 if self.rows * self.columns < 2**31 else torch.int64
+        sums = self.values.cumsum(-1, dtype=exact).cumsum(-2, dtype=exact)
         return torch.nn.functional.pad(sums, (1, 0, 1, 0))
 
     def _on(self, device: torch.device) -> Tensor:
         return self.values if self.values.device == device else self.values.to(device)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # without what is worked out from the values: it may be larger than they are
+        return Table, (self.values,)
 
     @cached_property
     def digest(self) -> str:
         """16 hexadecimal digits of the contents."""
         packed = np.packbits(self.values.cpu().numpy()).tobytes()
         return hashlib.sha256(repr(tuple(self.values.shape)).encode() + packed).hexdigest()[:16]
+
+    @property
+    def name(self) -> str:
+        """Shape and digest: what stands for the contents in the source of a pattern."""
+        return f"{'×'.join(map(str, self.values.shape))} {self.digest}"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Table) and self.digest == other.digest
@@ -104,4 +119,4 @@ class Table:
         return hash(self.digest)
 
     def __repr__(self) -> str:
-        return f"Table({'×'.join(map(str, self.values.shape))}, {self.digest})"
+        return f'table("{self.name}")'

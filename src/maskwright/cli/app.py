@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 import maskwright
+from maskwright.cli.attention import explain
 from maskwright.cli.data import data_app
 from maskwright.cli.experiments import compare, evaluate, train
 from maskwright.cli.masks import preview, recipes, replay
@@ -17,10 +18,12 @@ EPILOG = "Settings, and how to compare on your own text: `docs/experiments.md`."
 app = typer.Typer(
     name="maskwright",
     cls=Stoppable,
-    help="""Masks for training Transformers: which tokens a model must guess.
+    help="""Masks for training Transformers: which tokens a model must guess, and may look at.
 
     Look at masks with `preview`, find out with `compare` which masking policy helps on your text,
     then `train` with it. Begin with: `maskwright preview`
+
+    See who may attend to whom with `explain`.
     """,
     epilog=EPILOG,
     no_args_is_help=True,
@@ -30,7 +33,7 @@ app = typer.Typer(
 )
 for command in (compare, train):
     app.command(epilog=EPILOG)(command)
-for command in (evaluate, preview, recipes, replay):
+for command in (evaluate, explain, preview, recipes, replay):
     app.command()(command)
 app.add_typer(data_app, name="data")
 

@@ -7,18 +7,22 @@ try:
 except ImportError:
     raise MissingExtra("transformers", "hf") from None
 
+from maskwright.hf.attach import Attachment, attach, detach
 from maskwright.hf.collator import MaskingCollator
 from maskwright.hf.head import predicted_only
 from maskwright.hf.samples import ClockedIndex, ClockedSampler, Sample, with_sample_ids
 from maskwright.hf.trainer import ClockCallback, MaskingTrainer
 
 __all__ = [
+    "Attachment",
     "ClockCallback",
     "ClockedIndex",
     "ClockedSampler",
     "MaskingCollator",
     "MaskingTrainer",
     "Sample",
+    "attach",
+    "detach",
     "predicted_only",
     "with_sample_ids",
 ]
