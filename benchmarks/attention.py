@@ -11,15 +11,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import Row, ratio_row, time_interleaved
-from maskwright.attention import (
-    Axis,
-    Pattern,
-    blocksparse,
-    causal,
-    documents,
-    global_tokens,
-    window,
-)
+from maskwright.attention import Axis, Pattern, causal, documents, global_tokens, window
+from maskwright.attention.backends import blocksparse
 
 SDPA = torch.nn.functional.scaled_dot_product_attention
 HEADS, DIM = 8, 64
@@ -221,7 +214,8 @@ def _block_map(length: int, *, bar: bool) -> list[Row]:
 
 _STEP = """
 import resource, sys, torch
-from maskwright.attention import Axis, blocksparse, window
+from maskwright.attention import (Axis, window)
+from maskwright.attention.backends import blocksparse
 torch.set_num_threads(1)
 length, heads, dim = map(int, sys.argv[1:])
 axis = Axis(length)

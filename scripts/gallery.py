@@ -50,7 +50,7 @@ from maskwright.attention import (
     wait_k,
     window,
 )  # fmt: skip
-from maskwright.attention.meanings import meanings
+from maskwright.attention.pictures.meanings import meanings
 
 DOCS = Path(__file__).parents[1] / "docs"
 HEAD = """\

@@ -25,8 +25,8 @@ from maskwright.attention import (
     window,
 )
 from maskwright.attention.attend import attend, plans
-from maskwright.attention.dispatch import BACKENDS
-from maskwright.attention.plans import Plans
+from maskwright.attention.backends.dispatch import BACKENDS
+from maskwright.attention.backends.plans import Plans
 from maskwright.errors import (
     AxisError,
     BackendError,

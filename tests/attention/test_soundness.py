@@ -74,7 +74,7 @@ def test_blocks_of_many_trees_are_sound(attention, size):
 
 @pytest.mark.parametrize("wrong", ["empty", "full"])
 def test_the_check_finds_what_is_wrong(wrong, monkeypatch):
-    from maskwright.attention.relative import Window
+    from maskwright.attention.rules.relative import Window
 
     def allowed(self, q, kv):
         distance = kv.index - q.index

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from maskwright.attention.axis import Axis
-from maskwright.attention.dispatch import BACKENDS, Choice, choice
+from maskwright.attention.backends.dispatch import BACKENDS, Choice, choice
+from maskwright.attention.backends.plans import Plans, identity
+from maskwright.attention.backends.problem import Problem
 from maskwright.attention.pattern import Pattern, full
-from maskwright.attention.plans import Plans, identity
-from maskwright.attention.problem import Problem
 from maskwright.errors import AxisError, BatchError, ConfigError, EmptyRowsWarning
 
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from maskwright.attention.alignment import aligned
-from maskwright.attention.chunks import blockwise, chunked
-from maskwright.attention.compositions import bigbird, longformer, streaming_sink
-from maskwright.attention.diagonal import monotonic_window
-from maskwright.attention.global_tokens import global_tokens
-from maskwright.attention.objectives import block_diffusion, permutation, prefix, two_stream
 from maskwright.attention.pattern import Named, Pattern, full, nothing, per_head
-from maskwright.attention.random_blocks import random_blocks
-from maskwright.attention.relative import causal, window
-from maskwright.attention.scores import threshold, top_k
-from maskwright.attention.sparse import dilated, strided, summaries
-from maskwright.attention.streaming import chunked_streaming, wait_k
-from maskwright.attention.tokens import documents, marked, padding, same
-from maskwright.attention.visible import copy_only, segments, visible
+from maskwright.attention.rules.alignment import aligned
+from maskwright.attention.rules.chunks import blockwise, chunked
+from maskwright.attention.rules.compositions import bigbird, longformer, streaming_sink
+from maskwright.attention.rules.diagonal import monotonic_window
+from maskwright.attention.rules.global_tokens import global_tokens
+from maskwright.attention.rules.objectives import block_diffusion, permutation, prefix, two_stream
+from maskwright.attention.rules.random_blocks import random_blocks
+from maskwright.attention.rules.relative import causal, window
+from maskwright.attention.rules.scores import threshold, top_k
+from maskwright.attention.rules.sparse import dilated, strided, summaries
+from maskwright.attention.rules.streaming import chunked_streaming, wait_k
+from maskwright.attention.rules.tokens import documents, marked, padding, same
+from maskwright.attention.rules.visible import copy_only, segments, visible
 
 NAMES: Mapping[str, Named | Callable[..., Pattern]] = MappingProxyType(
     {

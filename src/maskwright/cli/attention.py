@@ -222,8 +222,8 @@ def _print(found: Any) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from maskwright.attention.explain import speaks_unicode
-    from maskwright.attention.picture_text import text
+    from maskwright.attention.pictures.explanation import speaks_unicode
+    from maskwright.attention.pictures.text import text
 
     console = open_console()
     if not speaks_unicode():
@@ -246,7 +246,7 @@ def _print_list() -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from maskwright.attention.meanings import meanings
+    from maskwright.attention.pictures.meanings import meanings
 
     table = Table(header_style="bold", box=None, pad_edge=False)
     table.add_column("pattern", overflow="fold", ratio=2)

@@ -1,0 +1,1 @@
+"""The ways to run an attention, what each can do and costs, and which is chosen."""
