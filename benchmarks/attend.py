@@ -1,4 +1,4 @@
-"""`attend` costs next to nothing over PyTorch's own call, and documents what their area says."""
+"""`attend` costs next to nothing over PyTorch's own call, and skips padding that changes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.harness import Row, ratio_row, time_interleaved
-from maskwright.attention import Axis, Pattern, attend, causal, documents, full, padding
+from maskwright.attention import Axis, Pattern, attend, causal, full, padding
 
-HEADS, SIZE, DOCUMENTS = 8, 64, 8
+HEADS, SIZE = 8, 64
 
 
 def run(quick: bool) -> list[Row]:
     """Forward and backward, one sample, fp32."""
-    rows = [_overhead(full, quick), _overhead(causal, quick), *_batches_that_change(quick)]
-    for length, most in ((2048, None),) if quick else ((4096, 0.16), (8192, 0.11)):
-        for pattern in (documents, causal & documents):
-            # the bars are of the whole: without the causal mask
-            rows.append(_documents(pattern, length, most if pattern == documents else None, quick))
-    return rows
+    return [_overhead(full, quick), _overhead(causal, quick), _batches_that_change(quick)]
 
 
 def _overhead(pattern: Pattern, quick: bool) -> Row:
@@ -45,7 +40,7 @@ def _overhead(pattern: Pattern, quick: bool) -> Row:
     )
 
 
-def _batches_that_change(quick: bool) -> list[Row]:
+def _batches_that_change(quick: bool) -> Row:
     """Padded batches, each with an axis of its own, which is recognised in every step."""
     batch, length = 8, 512
     lengths = torch.tensor([512, 480, 400, 360, 300, 260, 200, 130])
@@ -64,24 +59,7 @@ def _batches_that_change(quick: bool) -> list[Row]:
     seconds = time_interleaved({"ours": ours, "peer": peer}, repeats=2 if quick else 7)
     note = "a new axis every step; against the mask of the keys"
     case = f"padding, B={batch}, S={length}, {valid.float().mean():.0%} tokens"
-    return [ratio_row(case, seconds["ours"], seconds["peer"], at_least=1.0, note=note)]
-
-
-def _documents(pattern: Pattern, length: int, most: float | None, quick: bool) -> Row:
-    tensors = _tensors(length)
-    axis = Axis.packed([length // DOCUMENTS] * DOCUMENTS)
-    mask = pattern.dense(axis)
-    ours = _step(lambda q, k, v: attend(q, k, v, pattern, q=axis), *tensors)
-    peer = _step(lambda q, k, v: functional.scaled_dot_product_attention(q, k, v, mask), *tensors)
-    _check(ours, peer)
-    seconds = time_interleaved({"ours": ours, "peer": peer}, repeats=2 if quick else 3)
-    return ratio_row(
-        f"{pattern}: {DOCUMENTS} documents, S={length}",
-        seconds["ours"],
-        seconds["peer"],
-        at_least=None if most is None else 1 / most,
-        note="against scaled_dot_product_attention with the mask",
-    )
+    return ratio_row(case, seconds["ours"], seconds["peer"], at_least=1.0, note=note)
 
 
 def _tensors(length: int, batch: int = 1) -> list[Tensor]:

@@ -11,9 +11,9 @@ causal, from the upper left          ``sdpa`` with the kernel's flag: 0.5 + 256 
 documents, padding                   ``document``: area of their rectangles, a little
                                      more where they are short, and a price for every
                                      call of the kernel
-blocks without work                  ``blocksparse`` on a CPU: 1.3 for the share of
-                                     pairs in full blocks, 3 for those in partial ones,
-                                     and a price for the start; ``flex`` on a GPU
+blocks without work                  ``blocksparse`` on a CPU: the time that its
+                                     schedule expects of the calls that it makes;
+                                     ``flex`` on a GPU
 everything else, a single query      ``sdpa`` with a Boolean mask: 1.1
 ===================================  ==================================================
 

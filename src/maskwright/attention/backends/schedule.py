@@ -67,10 +67,7 @@ def cut_rows(
         size: tokens of a block on each axis; spans are these times a power of two.
         dtype: of the queries, for the cost.
     """
-    widths = _lengths(kv, size[1])
-    levels = [_Level.leaves(touched, widths, _lengths(q, size[0]), size[0], dtype)]
-    while levels[-1].rows < _MOST_ROWS and len(levels[-1].best) > 1:
-        levels.append(levels[-1].joined(widths, dtype))
+    levels = _tree(touched, q, kv, size, dtype)
     spans: list[Rows] = []
 
     def descend(depth: int, number: int) -> None:
@@ -87,6 +84,30 @@ def cut_rows(
     for number in range(len(levels[-1].best)):
         descend(len(levels) - 1, number)
     return spans
+
+
+def expected(
+    touched: np.ndarray, q: int, kv: int, size: tuple[int, int], dtype: torch.dtype
+) -> float:
+    """The time of the spans of `cut_rows`, as a share of that of all pairs in one call.
+
+    Args: as of `cut_rows`.
+    """
+    if not touched.size:
+        return 0.0
+    time = _tree(touched, q, kv, size, dtype)[-1].best.sum()
+    return float(time / (q * kv * pair_cost(_MOST_ROWS, dtype)))
+
+
+def _tree(
+    touched: np.ndarray, q: int, kv: int, size: tuple[int, int], dtype: torch.dtype
+) -> list[_Level]:
+    """The levels of the binary tree over rows, from its leaves upwards."""
+    widths = _lengths(kv, size[1])
+    levels = [_Level.leaves(touched, widths, _lengths(q, size[0]), size[0], dtype)]
+    while levels[-1].rows < _MOST_ROWS and len(levels[-1].best) > 1:
+        levels.append(levels[-1].joined(widths, dtype))
+    return levels
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,16 @@ import torch
 from torch import Tensor
 
 from maskwright.attention import blocks
-from maskwright.attention.backends import blocksparse
+from maskwright.attention.backends import blocksparse, schedule
 from maskwright.attention.backends.layout import Layout
 from maskwright.attention.backends.problem import Problem
 
-# Measured on one thread, forward and backward, head size 64, against the fused kernel without a
-# mask: what a pair costs in a block of 64 that is full or partial (there it needs a mask), and how
-# many pairs the start is worth.
-WHOLE, PARTIAL = 1.3, 3.0
-START = 60_000
+# What the schedule does not count, measured as its own constants: masks of partial blocks, and
+# for each head, in pairs, what it takes to start and to merge.
+_MASKS = 1.15
+_START = 2_000
+# Maps that an estimate looks at: those of other samples and heads are much the same.
+_MAPS = 8
 
 
 def refuse(problem: Problem) -> str | None:
@@ -27,10 +28,14 @@ def refuse(problem: Problem) -> str | None:
 
 
 def cost(problem: Problem) -> float:
-    """The share of pairs in full and in partial blocks, and the price of the start."""
+    """The time that the schedule of the kernels expects, of at most `_MAPS` samples and heads."""
     found = problem.blocks
-    work = WHOLE * found.share(blocks.FULL) + PARTIAL * found.share(blocks.PARTIAL)
-    return work + START / max(problem.pairs, 1)
+    maps = (found.states != blocks.EMPTY).flatten(0, 1).numpy()
+    maps = maps[:: -(-len(maps) // _MAPS)] if len(maps) else maps
+    q, kv = problem.q.length, problem.kv.length
+    times = [schedule.expected(one, q, kv, found.size, problem.dtype) for one in maps]
+    work = sum(times) / len(times) if times else 0.0
+    return _MASKS * work + _START / max(q * kv, 1)
 
 
 def why(problem: Problem) -> str:
