@@ -26,10 +26,13 @@ class TokenBatch:
         labels: same rows as ``tokens``: what to predict where it is not the token itself.
         marks: same rows as ``tokens``: a run of equal values that are not 0 is a span of interest
             (an entity, a date), which `Marked` selects among.
+        scores: same rows as ``tokens``, floating point: how much is to be expected of masking each
+            (the attention it received, its last loss), NaN where nothing is known yet; what guided
+            selects go by.
 
     Raises:
         SampleIdError: the ids are missing, negative, or not one per row.
-        BatchError: a field is not aligned with the tokens.
+        BatchError: a field is not aligned with the tokens, or the scores are no floats.
     """
 
     tokens: Ragged
@@ -38,6 +41,7 @@ class TokenBatch:
     protected: Ragged | None = None
     labels: Ragged | None = None
     marks: Ragged | None = None
+    scores: Ragged | None = None
 
     def __post_init__(self) -> None:
         ids = np.asarray(self.sample_ids)
@@ -49,13 +53,18 @@ class TokenBatch:
         if len(ids) and ids.min() < 0:
             raise SampleIdError(f"sample_ids must be at least 0, got {ids.min()}.")
         object.__setattr__(self, "sample_ids", ids.astype(np.int64))
-        for name in ("word_starts", "protected", "labels", "marks"):
+        for name in ("word_starts", "protected", "labels", "marks", "scores"):
             other: Ragged | None = getattr(self, name)
             if other is not None and not np.array_equal(other.offsets, self.tokens.offsets):
                 raise BatchError(
                     f"{name} must have the rows of tokens (lengths {self.tokens.lengths}), "
                     f"got lengths {other.lengths}."
                 )
+        if self.scores is not None and self.scores.values.dtype.kind != "f":
+            raise BatchError(
+                f"scores must be floats, NaN where a token has none; got "
+                f"{self.scores.values.dtype}. Convert them: scores.astype(np.float32)."
+            )
 
     def __len__(self) -> int:
         return len(self.tokens)

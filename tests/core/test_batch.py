@@ -35,9 +35,18 @@ def test_ids_that_are_none(ids, message):
         TokenBatch(TOKENS, ids)
 
 
-@pytest.mark.parametrize("name", ["word_starts", "protected", "labels"])
+@pytest.mark.parametrize("name", ["word_starts", "protected", "labels", "marks"])
 def test_columns_have_the_rows_of_the_tokens(name):
     aligned = TOKENS.like(np.zeros(3, np.uint8))
     assert getattr(TokenBatch(TOKENS, np.array([0, 1]), **{name: aligned}), name) is aligned
     with pytest.raises(BatchError, match=rf"{name} must have the rows.*\[2 1\].*\[1 2\]"):
         TokenBatch(TOKENS, np.array([0, 1]), **{name: Ragged.from_lists([[0], [0, 0]])})
+
+
+def test_scores_are_floats_with_the_rows_of_the_tokens():
+    scores = TOKENS.like(np.array([0.5, np.nan, -1], np.float16))
+    assert TokenBatch(TOKENS, np.array([0, 1]), scores=scores).scores is scores
+    with pytest.raises(BatchError, match=r"scores must have the rows.*\[2 1\].*\[1\]"):
+        TokenBatch(TOKENS, np.array([0, 1]), scores=Ragged.from_lists([[0.5]], float))
+    with pytest.raises(BatchError, match=r"scores must be floats, NaN where .* got int64"):
+        TokenBatch(TOKENS, np.array([0, 1]), scores=TOKENS.like(np.array([1, 2, 3])))

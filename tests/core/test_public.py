@@ -77,6 +77,7 @@ def test_public_names_of_the_hf_room_are_pinned():
         "ClockCallback",
         "ClockedIndex",
         "ClockedSampler",
+        "Guidance",
         "MaskingCollator",
         "MaskingTrainer",
         "Sample",

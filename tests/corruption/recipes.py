@@ -72,18 +72,32 @@ def build(name: str, known: Vocabulary = VOCABULARY, **changes: Any) -> Any:
 
 
 def batches(*, min_rows: int = 0) -> st.SearchStrategy[TokenBatch]:
-    """Ragged batches with samples that are all different, half of them of ordinary tokens only."""
+    """Ragged batches with samples that are all different, half of them of ordinary tokens only.
 
-    def distinct(batch: TokenBatch, clean: bool) -> TokenBatch:
+    Most have scores, of some tokens or of all, which the guided recipes go by.
+    """
+
+    def distinct(batch: TokenBatch, clean: bool, known: float | None) -> TokenBatch:
         ids = batch.sample_ids // 8 * 8 + np.arange(len(batch))
+        scores = None if known is None else scores_of(batch, known)
         if not clean:
-            return TokenBatch(batch.tokens, ids, protected=batch.protected)
+            return TokenBatch(batch.tokens, ids, protected=batch.protected, scores=scores)
         values = batch.tokens.values
         special = ~VOCABULARY.maskable[values]
         ordinary = np.where(special, FIRST + values % 380, values)
-        return TokenBatch(batch.tokens.like(ordinary.astype(values.dtype)), ids)
+        return TokenBatch(batch.tokens.like(ordinary.astype(values.dtype)), ids, scores=scores)
 
-    return st.builds(distinct, token_batches(VOCABULARY, min_rows=min_rows), st.booleans())
+    known = st.sampled_from([None, 0.0, 0.7, 1.0])
+    return st.builds(distinct, token_batches(VOCABULARY, min_rows=min_rows), st.booleans(), known)
+
+
+def scores_of(batch: TokenBatch, known: float = 1.0) -> Ragged:
+    """Scores of about a share ``known`` of the tokens, zeros and equal ones among them."""
+    values = batch.tokens.values
+    rng = np.random.default_rng(len(values))
+    scores = (rng.integers(0, 9, len(values)) / 8).astype(np.float32)
+    scores[rng.random(len(values)) >= known] = np.nan
+    return batch.tokens.like(scores)
 
 
 def text(rows: int, length: int, *, seed: int = 0, specials: bool = True) -> TokenBatch:

@@ -27,9 +27,13 @@ def by_row(plan: MaskPlan) -> list[list[Decision]]:
 
 def subset(batch: TokenBatch, rows: list[int]) -> TokenBatch:
     """The given samples in the given order."""
-    protected = None if batch.protected is None else batch.protected.take(rows)
+    columns = {
+        name: getattr(batch, name).take(rows)
+        for name in ("protected", "scores")
+        if getattr(batch, name) is not None
+    }
     ids = batch.sample_ids[np.asarray(rows, np.int64)]
-    return TokenBatch(batch.tokens.take(rows), ids, protected=protected)
+    return TokenBatch(batch.tokens.take(rows), ids, **columns)
 
 
 def same_rows(row: np.ndarray | list[int], count: int, *, first_id: int = 0) -> TokenBatch:

@@ -67,7 +67,7 @@ def take(batch: TokenBatch, draw: Draw, rows: list[int]) -> tuple[TokenBatch, Dr
     which = np.asarray(rows, np.int64)
     columns = {
         name: getattr(batch, name).take(rows)
-        for name in ("tokens", "word_starts", "protected", "marks")
+        for name in ("tokens", "word_starts", "protected", "marks", "scores")
         if getattr(batch, name) is not None
     }
     batch = replace(batch, **columns, sample_ids=batch.sample_ids[which])

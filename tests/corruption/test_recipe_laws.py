@@ -48,8 +48,9 @@ def hidden(batch: TokenBatch) -> np.ndarray:
 
 def untouched(batch: TokenBatch) -> list[bytes]:
     columns = [batch.tokens.values, batch.tokens.offsets, batch.sample_ids]
-    if batch.protected is not None:
-        columns.append(batch.protected.values)
+    for column in (batch.protected, batch.scores):
+        if column is not None:
+            columns.append(column.values)
     return [column.tobytes() for column in columns]
 
 

@@ -29,7 +29,8 @@ def test_the_names_are_these():
     assert NAMES == (
         "bert", "roberta", "whole-word", "spanbert", "pmi", "electra", "t5", "bart", "ul2", "mass",
         "prefix-lm", "fim", "cmlm", "word-dropout", "mdlm", "sparse", "sliding", "coverage",
-        "rate-decay", "high-rate",
+        "rate-decay", "high-rate", "attention-guided", "attention-low", "attention-hints",
+        "loss-guided", "attention-threshold",
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from maskwright.corruption.act import Act, Delete, Infill, Keep, Mask, Mixture, Random, Sentinel
 from maskwright.corruption.arrange import Arrange, Rotate, ShuffleSentences, ShuffleWindow
+from maskwright.corruption.cautious import Cautious
 from maskwright.corruption.emit import (
     Decoder,
     Diffusion,
@@ -13,6 +14,7 @@ from maskwright.corruption.emit import (
     Seq2Seq,
     mlm,
 )
+from maskwright.corruption.entropy import selection_entropy
 from maskwright.corruption.gaps import Gaps
 from maskwright.corruption.lengths import Fixed, Geometric, Harmonic, Poisson
 from maskwright.corruption.marked import Marked, mark
@@ -24,6 +26,7 @@ from maskwright.corruption.rate import SampledRate, TwoPointRate
 from maskwright.corruption.recipes import RECIPES, recipe
 from maskwright.corruption.recurring import Recurring
 from maskwright.corruption.refresh import Coverage, Dynamic, EverySteps, Refresh, Rotating, Static
+from maskwright.corruption.scored import Above, Weighted
 from maskwright.corruption.select import Select, Tokens
 from maskwright.corruption.sliding import Sliding
 from maskwright.corruption.spans import Spans
@@ -33,9 +36,11 @@ from maskwright.corruption.t5_spans import NoiseSpans, OneSpan
 from maskwright.corruption.words import WholeWords
 
 __all__ = [
+    "Above",
     "Act",
     "Action",
     "Arrange",
+    "Cautious",
     "Collocations",
     "Coverage",
     "Decoder",
@@ -87,10 +92,12 @@ __all__ = [
     "Suffix",
     "Tokens",
     "TwoPointRate",
+    "Weighted",
     "WholeWords",
     "learn_phrases",
     "mark",
     "mlm",
     "recipe",
+    "selection_entropy",
     "sentence_ends",
 ]

@@ -37,8 +37,9 @@ _JOINS = {Action.SENTINEL, Action.INFILL}
 class Masking:
     """What to select, how much, what to do with it, and when to draw again.
 
-    A plan is a pure function of (policy, tokens, sample ids, clock): it reads and writes no global
-    random state, and a sample's mask does not depend on the batch that it is in.
+    A plan is a pure function of (policy, tokens, sample ids, clock), and of the scores of the batch
+    where the select goes by them: it reads and writes no global random state, and a sample's mask
+    does not depend on the batch that it is in.
 
     Args:
         select: which tokens.

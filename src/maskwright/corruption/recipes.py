@@ -9,6 +9,7 @@ from typing import Any
 
 from maskwright.corruption.act import BERT_ACTS, Infill, Keep, Mask, Sentinel
 from maskwright.corruption.arrange import ShuffleSentences
+from maskwright.corruption.cautious import Cautious
 from maskwright.corruption.emit import Decoder, Diffusion, FillInTheMiddle, PrefixLM, Seq2Seq
 from maskwright.corruption.lengths import Geometric, Poisson
 from maskwright.corruption.masking import Masking
@@ -16,6 +17,7 @@ from maskwright.corruption.mixture import MixedMasking
 from maskwright.corruption.phrases import Collocations, Phrases
 from maskwright.corruption.rate import SampledRate, TwoPointRate
 from maskwright.corruption.refresh import Coverage, Dynamic, Rotating
+from maskwright.corruption.scored import Above, Weighted
 from maskwright.corruption.select import Tokens
 from maskwright.corruption.sliding import Sliding
 from maskwright.corruption.spans import Spans
@@ -198,6 +200,52 @@ def high_rate() -> Masking:
     return Masking(rate=0.40)
 
 
+def attention_guided() -> Masking:
+    """15% of the tokens, drawn by the attention they received; a tenth of them by chance.
+
+    AttMask, 2203.12719, abstract; there the most attended are taken without a draw.
+    """
+    return _guided(Weighted(chance=0.1))
+
+
+def attention_low() -> Masking:
+    """15% of the tokens, drawn against the attention they received; a tenth of them by chance.
+
+    The opposite of AttMask, 2203.12719, abstract, to compare with.
+    """
+    return _guided(Weighted(end="low", chance=0.1))
+
+
+def attention_hints() -> Masking:
+    """15% of the tokens, drawn by attention, but never of the tenth that received the most.
+
+    AttMask-Hint, 2203.12719, abstract; there what is shown of the most attended is drawn.
+    """
+    return _guided(Weighted(chance=0.1, hints=0.1))
+
+
+def loss_guided() -> Masking:
+    """15% of the tokens, drawn by their last loss; a quarter, and all without a loss, by chance.
+
+    After Hard Patches Mining, 2304.05919, abstract, which predicts the losses that it goes by.
+    """
+    # a loss is known only where a token was predicted, so the others must be drawn as often
+    return _guided(Weighted(chance=0.25), start_rate=0.15)
+
+
+def attention_threshold() -> Masking:
+    """Half of the tokens whose attention is in the highest 30%: score > threshold and u < rate.
+
+    Ours.
+    """
+    return Masking(select=Cautious(Above(0.7)), rate=0.5)
+
+
+def _guided(select: Weighted, start_rate: float = 0.05) -> Masking:
+    """By score where a token has one; until then by chance, at least one token a sample."""
+    return Masking(select=Cautious(select, start_rate), rate=0.15, exact=True, at_least=1)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """A published policy.
@@ -259,6 +307,11 @@ RECIPES: dict[str, Recipe] = {
         "coverage": coverage,
         "rate-decay": rate_decay,
         "high-rate": high_rate,
+        "attention-guided": attention_guided,
+        "attention-low": attention_low,
+        "attention-hints": attention_hints,
+        "loss-guided": loss_guided,
+        "attention-threshold": attention_threshold,
     }.items()
 }
 

@@ -111,16 +111,7 @@ class Either(Select):
     second: Select
 
     def __call__(self, batch: TokenBatch, vocabulary: Vocabulary, draw: Draw) -> Selection:
-        one, two = _both(self.first, self.second, batch, vocabulary, draw)
-        fresh = ~np.isin(two.positions, one.positions, assume_unique=True)
-        positions = np.concatenate([one.positions, two.positions[fresh]])
-        if one.units is None and two.units is None:
-            return Selection(np.sort(positions), inserts=_inserts(one, two))
-        units = _units(one), _units(two)[fresh]
-        after = units[0].max(initial=-1) + 1
-        labels = np.concatenate([units[0], units[1] + after])
-        order = np.argsort(positions, kind="stable")
-        return Selection(positions[order], runs(labels[order]), _inserts(one, two))
+        return union(*_both(self.first, self.second, batch, vocabulary, draw))
 
     def __str__(self) -> str:
         return f"({self.first} | {self.second})"
@@ -154,6 +145,19 @@ class Without(Select):
 
     def __str__(self) -> str:
         return f"({self.first} - {self.second})"
+
+
+def union(one: Selection, two: Selection) -> Selection:
+    """Tokens of either; where both have one, it belongs to the unit of the first."""
+    fresh = ~np.isin(two.positions, one.positions, assume_unique=True)
+    positions = np.concatenate([one.positions, two.positions[fresh]])
+    if one.units is None and two.units is None:
+        return Selection(np.sort(positions), inserts=_inserts(one, two))
+    units = _units(one), _units(two)[fresh]
+    after = units[0].max(initial=-1) + 1
+    labels = np.concatenate([units[0], units[1] + after])
+    order = np.argsort(positions, kind="stable")
+    return Selection(positions[order], runs(labels[order]), _inserts(one, two))
 
 
 def _both(

@@ -25,7 +25,7 @@ from maskwright.ragged import Ragged
 from maskwright.vocabulary import Vocabulary
 
 FORMAT = 1
-_COLUMNS = ("word_starts", "protected", "labels", "marks")
+_COLUMNS = ("word_starts", "protected", "labels", "marks", "scores")
 _ALWAYS = ("positions", "actions", "replacements", "rates", "inserts", "inserted")
 _OPTIONAL = ("units", "order")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from maskwright.hf.samples import SAMPLE_ID, FetchedBatch, Sample, common_clock
 from maskwright.ragged import Ragged
 from maskwright.vocabulary import Vocabulary
 
+if TYPE_CHECKING:
+    from maskwright.guidance.reader import ScoreReader
+
 # Columns of a sample that the collator understands; each but the id is aligned with input_ids.
 COLUMNS = (
     "input_ids",
@@ -32,6 +35,7 @@ COLUMNS = (
     "labels",
     "word_starts",
     "marks",
+    "scores",
     SAMPLE_ID,
 )
 
@@ -43,11 +47,12 @@ class MaskingCollator:
     for others as their emit says (`Seq2Seq`, `Decoder`, `FillInTheMiddle` …). ``labels`` is -100
     where nothing is to be predicted.
 
-    A sample's mask depends on the policy, the seed, the sample's id and the clock, and on nothing
-    else. Samples are mappings or `Sample` objects with ``input_ids`` and, where known,
-    ``attention_mask`` (0 = padding, which is taken off), ``special_tokens_mask`` and ``labels``
-    (special tokens, and positions whose label is -100, are never selected), ``token_type_ids``,
-    ``word_starts``, ``marks``.
+    A sample's mask depends on the policy, the seed, the sample's id, the clock and, under a guided
+    policy, its scores, and on nothing else. Samples are mappings or `Sample` objects with
+    ``input_ids`` and, where known, ``attention_mask`` (0 = padding, which is taken off),
+    ``special_tokens_mask`` and ``labels`` (special tokens, and positions whose label is -100, are
+    never selected), ``token_type_ids``, ``word_starts``, ``marks``, ``scores`` (floats, NaN or None
+    where a token has none).
 
     Args:
         tokenizer: a Hugging Face tokenizer.
@@ -60,11 +65,15 @@ class MaskingCollator:
             `MaskingTrainer` asks for them, a model's ``forward`` does not know them. An emit that
             weighs losses adds ``loss_weights`` ``(B, T)``, and needs it; `Diffusion` adds
             ``maskable`` ``(B, S)`` too, the tokens to divide by.
+        scores: a `maskwright.guidance.ScoreReader`, such as a `ScoreStore`: where guided policies
+            read what they go by; otherwise, the samples' own column. It goes to worker processes
+            with the collator, so what is written later must reach them, as in shared memory.
 
     Raises (when called):
         SampleIdError: a sample came without its id.
         BatchError: a sample is longer than ``length``, or a column is not aligned, or has token
-            types where the emit moves tokens.
+            types where the emit moves tokens; scores are given twice, or are not those of the
+            samples.
         PolicyError: the emit weighs losses, and ``carry`` is off.
     """
 
@@ -77,6 +86,7 @@ class MaskingCollator:
         pad_to_multiple_of: int | None = None,
         length: int | None = None,
         carry: bool = False,
+        scores: ScoreReader | None = None,
     ) -> None:
         self.tokenizer = tokenizer
         self.vocabulary = Vocabulary.from_tokenizer(tokenizer)
@@ -85,16 +95,24 @@ class MaskingCollator:
         self.pad_to_multiple_of = pad_to_multiple_of
         self.length = length
         self.carry = carry
+        self.scores = scores
         import maskwright.corruption.fused  # noqa: F401  so that forked workers have it already
 
         # Only for batches that carry no clock of their own. In shared memory, so that what
         # ClockCallback writes reaches worker processes that already run; -1 = not known.
         self._fallback = torch.full((2,), -1, dtype=torch.int64).share_memory_()
+        # Shared as well: when scores are withheld. First and last step, epoch; -1 = never.
+        self._withheld = torch.full((3,), -1, dtype=torch.int64).share_memory_()
 
     def set_clock(self, epoch: int, step: int | None = None) -> None:
         """The clock of batches that carry none, in this process and in its live workers."""
         self._fallback[0] = epoch
         self._fallback[1] = -1 if step is None else step
+
+    def withhold_scores(self, first: int, last: int, epoch: int) -> None:
+        """Batches go without scores in steps ``first`` to ``last - 1``; if they do not know their
+        step, in ``epoch``. -1 stands for never. For this process and its live workers."""
+        self._withheld[:] = torch.tensor([first, last, epoch])
 
     def plan(self, samples: Sequence[Any]) -> MaskPlan:
         """The choice for a batch, before it becomes tensors."""
@@ -143,7 +161,8 @@ class MaskingCollator:
 
     def _read(self, samples: Sequence[Any]) -> tuple[TokenBatch, Clock, Ragged | None]:
         if isinstance(samples, FetchedBatch):
-            return samples.tokens, self._clock(samples.clock), None
+            clock = self._clock(samples.clock)
+            return self._scored(samples.tokens, clock), clock, None
         if not len(samples):
             raise BatchError("The collator got no samples; a batch has at least one.")
         rows, ids, clocks = [], [], []
@@ -153,7 +172,35 @@ class MaskingCollator:
             ids.append(sample_id)
             clocks.append(clock)
         batch, types = _token_batch(rows, np.array(ids, np.int64))
-        return batch, self._clock(common_clock(clocks)), types
+        clock = self._clock(common_clock(clocks))
+        return self._scored(batch, clock), clock, types
+
+    def _scored(self, batch: TokenBatch, clock: Clock) -> TokenBatch:
+        """The batch with the scores of the reader."""
+        if self.scores is None:
+            return batch
+        first, last, epoch = self._withheld.tolist()
+        if clock.epoch == epoch if clock.step is None else first <= clock.step < last:
+            return batch
+        if batch.scores is not None:
+            raise BatchError(
+                f"Sample {batch.sample_ids[0]} has a column scores, and the collator reads scores "
+                'from elsewhere. Take out one: dataset.remove_columns(["scores"]), or '
+                "MaskingCollator(…) without scores=."
+            )
+        scores = self.scores.read(batch.sample_ids)
+        if len(scores) != len(batch):
+            raise BatchError(
+                f"The scores of {len(batch)} samples were asked for, and {len(scores)} rows came."
+            )
+        if (wrong := np.flatnonzero(scores.lengths != batch.tokens.lengths)).size:
+            row = int(wrong[0])
+            raise BatchError(
+                f"Sample {batch.sample_ids[row]} has {batch.tokens.lengths[row]} tokens, but "
+                f"{scores.lengths[row]} scores. They were kept for another data set or another "
+                "tokenisation: make them anew for this one."
+            )
+        return replace(batch, scores=scores)
 
     def _clock(self, carried: Clock | None) -> Clock:
         if carried is not None:
@@ -199,7 +246,8 @@ def _token_batch(
     for name in COLUMNS[:-1]:
         present = [name in row for row in rows]
         if all(present):
-            columns[name] = Ragged.from_lists([row[name] for row in rows])
+            dtype = np.float32 if name == "scores" else np.int64
+            columns[name] = Ragged.from_lists([row[name] for row in rows], dtype)
         elif any(present):
             raise BatchError(
                 f"Some samples of the batch have {name} and some do not (sample "
@@ -233,5 +281,6 @@ def _token_batch(
         protected=tokens.like(protected) if protected.any() else None,
         labels=labels,
         marks=columns.get("marks"),
+        scores=columns.get("scores"),
     )
     return batch, columns.get("token_type_ids")

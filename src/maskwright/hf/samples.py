@@ -72,7 +72,7 @@ class FetchedBatch(Sequence[Sample]):
         if isinstance(row, slice):
             return [self[i] for i in range(*row.indices(len(self)))]
         columns = {"input_ids": self.tokens.tokens[row]}
-        for name in ("word_starts", "marks", "labels"):
+        for name in ("word_starts", "marks", "labels", "scores"):
             column = getattr(self.tokens, name)
             if column is not None:
                 columns[name] = column[row]
