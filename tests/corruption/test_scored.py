@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskwright import Clock, Masking, TokenBatch, schedule
-from maskwright.corruption import Above, Tokens, Weighted, WholeWords
+from maskwright.corruption import Above, Cautious, Diffusion, Mask, Tokens, Weighted, WholeWords
 from maskwright.corruption import reference_scored as reference
 from maskwright.corruption.device import mask_on_device
 from maskwright.corruption.scored_kernels import logs, ordered, smallest
@@ -323,3 +323,16 @@ def test_a_floor_above_the_rate():
     batch = scored([1, 2, 3])
     with pytest.raises(PolicyError, match=r"floor=0\.2 cannot be .* at a rate of 0\.1"):
         chosen(Weighted(floor=0.2), batch, draw_of(batch, 0.1))
+
+
+def test_a_select_says_whether_it_reads_scores():
+    assert Above(0.5).reads_scores
+    assert Weighted().reads_scores
+    assert (Tokens() | Above(0.5).at(0.1)).reads_scores
+    assert Cautious(Weighted()).reads_scores
+    assert not (Tokens() - Tokens().at(0.1)).reads_scores
+
+
+def test_diffusion_refuses_selects_that_follow_scores():
+    with pytest.raises(PolicyError, match="follows scores"):
+        Masking(select=Above(0.5), act=Mask(), emit=Diffusion())

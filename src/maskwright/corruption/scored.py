@@ -53,6 +53,10 @@ class Above(Select):
     threshold: float | Schedule
     normalise: Normalise = "rank"
 
+    @property
+    def reads_scores(self) -> bool:
+        return True
+
     def __post_init__(self) -> None:
         if self.normalise not in ("rank", "z", "none"):
             raise PolicyError(unknown("normalise of Above", self.normalise, ["rank", "z", "none"]))
@@ -143,6 +147,10 @@ class Weighted(Select):
     chance: float = 0.0
     floor: float = 0.0
     hints: float = 0.0
+
+    @property
+    def reads_scores(self) -> bool:
+        return True
 
     def __post_init__(self) -> None:
         if self.end not in ("high", "low"):

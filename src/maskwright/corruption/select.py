@@ -21,6 +21,12 @@ class Select(ABC):
     def __call__(self, batch: TokenBatch, vocabulary: Vocabulary, draw: Draw) -> Selection:
         """The selection; a pure function of its arguments."""
 
+    @property
+    def reads_scores(self) -> bool:
+        """Whether it asks a batch for scores: itself, or a select that it is made of."""
+        inside = (getattr(self, one.name) for one in fields(self)) if is_dataclass(self) else ()
+        return any(isinstance(one, Select) and one.reads_scores for one in inside)
+
     def __or__(self, other: Select) -> Select:
         """Tokens of either. Where both have one, it belongs to the unit of the first."""
         return Either(self, other)

@@ -67,13 +67,20 @@ class Diffusion:
         )
 
     def check(self, masking: Masking | MixedMasking) -> None:
-        """Refuses every act but ``Mask``: the absorbing state is the mask token."""
+        """Refuses every act but ``Mask``, since the absorbing state is the mask token, and selects
+        that follow scores, since the weights are those of tokens drawn by chance at the rate."""
         others = [act for share, act in masking.act.parts if share and act.code != Action.MASK]
         if others or masking.arrange is not None:
             raise PolicyError(
                 f"The emit {self} masks and does nothing else, but the policy has "
                 f"{others[0] if others else masking.arrange}. Use act=Mask(), arrange=None; or "
                 "emit=Mlm() for unweighted losses."
+            )
+        if masking.select.reads_scores:
+            raise PolicyError(
+                f"The emit {self} weighs losses by 1 / rate, but {masking.select} follows scores "
+                "and selects at other rates. Use select=Tokens(); or emit=Mlm() for unweighted "
+                "losses."
             )
 
     def __str__(self) -> str:
