@@ -156,7 +156,8 @@ def act(
     act_key = replace_key = np.uint64(0)
     many = np.uint64(len(replacements))
     whole = len(units) > 0
-    code = np.uint8(0)
+    code = codes[0]
+    several = len(codes) > 1
     used = 0
     for i in range(len(positions)):
         position = positions[i]
@@ -170,7 +171,7 @@ def act(
             used = 0
         counter = np.uint64(position - offsets[row])
         first = not (whole and i > 0 and units[i] == units[i - 1])
-        if first:
+        if first and several:
             u = draw(act_key, counter) >> np.uint64(11)
             choice = 0
             while choice < len(codes) - 1 and u >= limits[choice]:

@@ -26,14 +26,17 @@ def mark(values, offsets, maskable, protected, flags, table, every, marks):
     """
     lost = -1
     guarded, flagged = len(protected) > 0, len(flags) > 0
+    if every:
+        for position in range(len(marks)):
+            free = maskable[values[position]] and not (guarded and protected[position])
+            marks[position] = BEGINS if free else NO
+        return lost
     for row in range(len(offsets) - 1):
         apart = True
         seen = many = 0
         for position in range(offsets[row], offsets[row + 1]):
             token = values[position]
-            if every:
-                begins = True
-            elif flagged:
+            if flagged:
                 begins = flags[position] != 0
             else:
                 begins = table[token] != 0
