@@ -125,6 +125,11 @@ class Masking:
             )
         return self.vocabulary
 
+    @property
+    def reads_scores(self) -> bool:
+        """Whether it asks a batch for scores."""
+        return self.select.reads_scores
+
     def plan(self, batch: TokenBatch, clock: Clock | None = None) -> MaskPlan:
         """Chooses the tokens of a batch.
 

@@ -115,6 +115,11 @@ class MixedMasking:
         return self.parts[0][1].bound
 
     @property
+    def reads_scores(self) -> bool:
+        """Whether a part asks a batch for scores."""
+        return any(part.reads_scores for _, part in self.parts)
+
+    @property
     def emit(self) -> Emit:
         """What a plan becomes; the same for all parts."""
         return self.parts[0][1].emit

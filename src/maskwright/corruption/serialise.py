@@ -43,6 +43,7 @@ class SavedMasking:
     arrange: str | None
     emit: str
     vocabulary: Vocabulary
+    reads_scores = False
 
     @property
     def bound(self) -> Vocabulary:

@@ -76,10 +76,10 @@ class Diffusion:
                 f"{others[0] if others else masking.arrange}. Use act=Mask(), arrange=None; or "
                 "emit=Mlm() for unweighted losses."
             )
-        if masking.select.reads_scores:
+        if masking.reads_scores:
             raise PolicyError(
-                f"The emit {self} weighs losses by 1 / rate, but {masking.select} follows scores "
-                "and selects at other rates. Use select=Tokens(); or emit=Mlm() for unweighted "
+                f"The emit {self} weighs losses by 1 / rate, but {masking} follows scores and "
+                "selects at other rates. Use select=Tokens(); or emit=Mlm() for unweighted "
                 "losses."
             )
 
