@@ -35,7 +35,7 @@ BARS = {
 def run(quick: bool) -> list[Row]:
     """Each part first checks that both sides give the same answer."""
     lengths = (512,) if quick else (4096, 8192)
-    repeats = 2 if quick else 7
+    repeats = 2 if quick else 5
     return [
         *(row for length in lengths for row in _against_dense(length, repeats, bars=not quick)),
         *_against_the_flag(lengths[0], repeats, bar=not quick),
