@@ -137,7 +137,8 @@ def _calls_for(function: Callable[[], object], min_seconds: float) -> int:
 def _one_thread() -> Iterator[None]:
     """One thread in torch and numba, where the benchmark has imported them."""
     with contextlib.ExitStack() as undo:
-        for name in ("torch", "numba"):
+        # numba first: asked for the first time, it starts its threads, and sets torch's to as many
+        for name in ("numba", "torch"):
             library = sys.modules.get(name)
             if library is not None:
                 undo.callback(library.set_num_threads, library.get_num_threads())

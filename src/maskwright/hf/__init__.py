@@ -9,6 +9,7 @@ except ImportError:
 
 from maskwright.hf.attach import Attachment, attach, detach
 from maskwright.hf.collator import MaskingCollator
+from maskwright.hf.guidance import Guidance
 from maskwright.hf.head import predicted_only
 from maskwright.hf.samples import ClockedIndex, ClockedSampler, Sample, with_sample_ids
 from maskwright.hf.trainer import ClockCallback, MaskingTrainer
@@ -18,6 +19,7 @@ __all__ = [
     "ClockCallback",
     "ClockedIndex",
     "ClockedSampler",
+    "Guidance",
     "MaskingCollator",
     "MaskingTrainer",
     "Sample",

@@ -100,7 +100,7 @@ def find_seats(model: nn.Module) -> list[tuple[nn.Module, Seat]]:
     for path, module in model.named_modules():
         if not is_attention(module):
             continue
-        role = _role(path, module)
+        role = role_of(path, module)
         found.append((module, Seat(module, role, counts[role], path or name)))
         counts[role] += 1
     _refuse_mixers(model, [module for module, _ in found])
@@ -115,7 +115,12 @@ def find_seats(model: nn.Module) -> list[tuple[nn.Module, Seat]]:
     return found
 
 
-def _role(path: str, module: nn.Module) -> Role:
+def role_of(path: str, module: nn.Module) -> Role:
+    """What an attention module is for.
+
+    Raises:
+        ModelError: it does not say.
+    """
     last = path.rsplit(".", 1)[-1]
     if (
         getattr(module, "is_cross_attention", False)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import copy
 import weakref
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch.nn import functional
 from transformers import Trainer, TrainerCallback
 
 from maskwright.corruption.emit import IGNORE
-from maskwright.errors import ConfigError, ModelError
+from maskwright.errors import ConfigError
 from maskwright.hf.collator import MaskingCollator
 from maskwright.hf.head import predicted_only
+from maskwright.hf.language_model import Kind, compared, kind_of
+from maskwright.hf.observer import BatchObserver, SeenBatch
 from maskwright.hf.samples import ClockedSampler, with_sample_ids
 
 # What a batch has for us and no model's forward takes.
@@ -73,7 +75,7 @@ class MaskingTrainer(Trainer):
         elif eval_dataset is not None:
             eval_dataset = with_sample_ids(eval_dataset)
         super().__init__(model, args, data_collator, train_dataset, eval_dataset, **others)
-        self._kind = _kind(self.accelerator.unwrap_model(self.model))
+        self._kind: Kind = kind_of(self.accelerator.unwrap_model(self.model))
         self.predicted_only = predicted_only and self._kind == "masked"
         # the parent then counts predicted tokens over micro-batches and ranks for every model,
         # and we show it the labels as they are compared, whatever it knows of the model's loss
@@ -119,7 +121,23 @@ class MaskingTrainer(Trainer):
     def _get_collator_with_removed_columns(
         self, data_collator: Any, description: Any = None
     ) -> Any:
+        if description != "Training" and data_collator.scores is not None:
+            # scores are of training samples, and those of evaluation have other ids
+            data_collator = copy.copy(data_collator)
+            data_collator.scores = None
         return data_collator  # it takes what it knows, and says so where it does not
+
+    # -- what observers see -----------------------------------------------------------------
+
+    @property
+    def _observers(self) -> list[BatchObserver]:
+        return [one for one in self.callback_handler.callbacks if isinstance(one, BatchObserver)]
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            for one in self._observers:
+                logs.update(one.measures())
+        super().log(logs, start_time)
 
     # -- the loss --------------------------------------------------------------------------
 
@@ -141,7 +159,8 @@ class MaskingTrainer(Trainer):
         ``return_outputs`` the head runs everywhere, so that logits keep their shape ``(B, S, V)``.
         """
         counted = self._counted(inputs)
-        weights = inputs.get("loss_weights")
+        weights, batch = inputs.get("loss_weights"), inputs
+        observers = self._observers if model.training else []
         labels = self._compared(inputs["labels"], IGNORE)
         positions = (labels.flatten() != IGNORE).nonzero().squeeze(1)
         targets = labels.flatten().index_select(0, positions)
@@ -159,15 +178,19 @@ class MaskingTrainer(Trainer):
         else:
             outputs = model(**inputs)
             logits = outputs["logits"].flatten(0, 1).index_select(0, positions)
+        single = weights is not None or any(one.wants_losses for one in observers)
         total = functional.cross_entropy(
             logits.float(),
             targets,
-            reduction="sum" if weights is None else "none",
+            reduction="none" if single else "sum",
             label_smoothing=self.args.label_smoothing_factor,
         )
+        losses = total.detach() if single else None
         if weights is not None:
             weights = self._compared(weights, 0).flatten().index_select(0, positions)
-            total = (total * weights).sum()
+            total = total * weights
+        if single:
+            total = total.sum()
         # a step in which no token is predicted has the loss 0, not NaN
         if num_items_in_batch is None:
             loss = total / torch.clamp((counted != IGNORE).sum(), min=1)
@@ -176,13 +199,23 @@ class MaskingTrainer(Trainer):
             if self.args.average_tokens_across_devices:
                 # gradients are averaged over ranks; the divisor counts the tokens of all of them
                 loss = loss * self.accelerator.num_processes
+        for one in observers:
+            one.observe(
+                SeenBatch(
+                    sample_ids=batch["sample_ids"],
+                    attention_mask=batch["attention_mask"],
+                    labels=labels,
+                    shifted=self._kind == "causal",
+                    logits=logits.detach(),
+                    losses=losses,
+                    loss=loss.detach(),
+                )
+            )
         return (loss, outputs) if return_outputs else loss
 
     def _compared(self, labels: Any, fill: int) -> Any:
         """Labels, or their weights, where the logits stand that they are compared with."""
-        if self._kind != "causal":
-            return labels
-        return functional.pad(labels[..., 1:], (0, 1), value=fill)
+        return compared(self._kind, labels, fill)
 
     def _counted(self, batch: Any) -> torch.Tensor:
         """Not -100 at each token that the loss is a mean over."""
@@ -225,17 +258,3 @@ class _EpochOfSampler(TrainerCallback):
 def _epoch_of(state: Any) -> int:
     # state.epoch is 2.37 in the third epoch, and 3.0 up to rounding at the start of the fourth
     return int((state.epoch or 0.0) + 1e-6)
-
-
-def _kind(model: Any) -> Literal["masked", "causal", "seq2seq"]:
-    """How the labels of a model lie to its logits."""
-    if getattr(model, "loss_type", None) == "ForMaskedLM":
-        return "masked"
-    # loss_type is None for several causal models, such as GPT2LMHeadModel
-    if getattr(model, "can_generate", lambda: False)():
-        return "seq2seq" if getattr(model.config, "is_encoder_decoder", False) else "causal"
-    raise ModelError(
-        f"{type(model).__name__} is no language model (its loss is "
-        f"{getattr(model, 'loss_type', None)}). Load one with AutoModelForMaskedLM, "
-        "AutoModelForCausalLM or AutoModelForSeq2SeqLM."
-    )
