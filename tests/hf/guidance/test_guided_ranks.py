@@ -19,6 +19,9 @@ from tests.hf.guidance import guided_rank
 from tests.hf.guidance.guided_rank import SAVED, STEP, STEPS
 from tests.hf.test_ranks import ROOT, free_port
 
+# processes that start anew, each with torch and transformers to import
+pytestmark = pytest.mark.slow
+
 
 def run(folder: Path, world: int, shared: bool, *checkpoint: str) -> list[dict[str, Any]]:
     """What each rank saw."""

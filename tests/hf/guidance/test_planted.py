@@ -70,6 +70,7 @@ def test_attention_is_followed(kind, tmp_path):
     assert all(share > planted + 0.2 for share in shares(guided)[1:])
 
 
+@pytest.mark.slow  # a model must learn half of its tokens first
 @pytest.mark.parametrize("kind", TRAINERS)
 def test_losses_are_followed(kind, tmp_path):
     settings = {"kind": kind, "epochs": 16, "guidance": {"source": "loss"}, **STILL}

@@ -50,7 +50,7 @@ def by_sample(run, epoch) -> dict[int, tuple[bool, ...]]:
 
 @kinds
 @pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_masks_are_those_of_the_scores_at_the_begin_of_the_epoch(kind, source, workers, tmp_path):
     changes = {"dataloader_num_workers": workers, "dataloader_persistent_workers": workers > 0}
     run = prepare(tmp_path, kind, policy=SOURCES[source], guidance={"source": source}, **changes)
@@ -77,7 +77,9 @@ def test_the_same_seed_gives_the_same_losses_masks_and_scores(kind, tmp_path):
 
 @kinds
 @pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("saved, killed", [(8, 10), (6, 9), (12, 14)], ids=str)
+@pytest.mark.parametrize(
+    "saved, killed", [(8, 10), (6, 9), pytest.param(12, 14, marks=pytest.mark.slow)], ids=str
+)
 def test_a_killed_run_goes_on_as_if_it_had_not_been(kind, source, saved, killed, tmp_path):
     settings = {
         "policy": SOURCES[source], "guidance": {"source": source},
