@@ -29,6 +29,7 @@ RATE, LENGTH, START, ARRANGE, MIXTURE, INSERT = range(6, 12)
 BLOCKS = 12
 CHANCE, HINTS = 13, 14
 PROBE = 15
+PROPOSE = 16
 
 
 def mix(word: int) -> int:

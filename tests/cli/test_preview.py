@@ -7,7 +7,7 @@ from maskwright.corruption import Masking
 from maskwright.corruption.show import piece, token_views
 from maskwright.data.tokenizer import train_bpe
 from maskwright.errors import DataError
-from maskwright.lab.examples import plans_of, report_examples, tokenise
+from maskwright.lab.examples import Example, plans_of, report_examples, tokenise
 from maskwright.ragged import Ragged
 from maskwright.vocabulary import Vocabulary
 from tests.core.tokenizers import byte_level, unigram, wordpiece
@@ -67,7 +67,7 @@ def test_a_static_mask_stays_and_a_dynamic_one_moves(ours):
 
 def test_the_examples_of_the_report(ours):
     ids = ours(SENTENCE)["input_ids"]
-    [example] = report_examples({"high": Masking(rate=0.5)}, ids, ours, seed=0)
+    [example] = report_examples({"high": Masking(rate=0.5)}, Example(0, ids, {}), ours, seed=0)
     assert [epoch["epoch"] for epoch in example["epochs"]] == [0, 1, 2]
     for epoch in example["epochs"]:
         assert len(epoch["tokens"]) == len(ids)

@@ -80,6 +80,7 @@ def test_public_names_of_the_hf_room_are_pinned():
         "Guidance",
         "MaskingCollator",
         "MaskingTrainer",
+        "ReplacedTokenDetection",
         "Sample",
         "attach",
         "detach",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from maskwright import randomness as rnd
+from maskwright import torch_randomness
 
 WORDS = st.integers(0, rnd.WORD)
 # A right generator fails a test with this chance, once and for all: the inputs are fixed.
@@ -48,6 +50,12 @@ def test_mix_array_is_mix(words):
     mixed = rnd.mix_array(np.array(words, np.uint64))
     assert mixed.dtype == np.uint64
     assert mixed.tolist() == [rnd.mix(word) for word in words]
+
+
+@given(st.lists(WORDS, max_size=20))
+def test_mix_in_torch_is_mix(words):
+    mixed = torch_randomness.mix(torch.tensor([torch_randomness.signed(w) for w in words]).long())
+    assert [word & rnd.WORD for word in mixed.tolist()] == [rnd.mix(word) for word in words]
 
 
 @given(WORDS, st.lists(st.integers(0, 2**63 - 1), max_size=10), st.integers(1, 5))

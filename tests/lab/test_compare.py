@@ -47,14 +47,14 @@ def test_the_results_have_everything_that_the_report_reads(finished):
     for regime in results["regimes"]:
         assert set(regime) == {
             "name", "title", "explanation", "tokens", "epochs", "steps", "reference", "policies",
-            "differences", "verdict",
+            "differences", "matched", "verdict",
         }  # fmt: skip
         assert [policy["name"] for policy in regime["policies"]] == list(tiny.POLICIES)
         for policy in regime["policies"]:
             assert set(policy) == {"name", "description", "runs", "summary", "cost"}
             assert [run["seed"] for run in policy["runs"]] == list(tiny.SEEDS)
             for run in policy["runs"]:
-                assert set(run) == {"seed", "history", "training", "final", "cost"}
+                assert set(run) == {"seed", "history", "training", "timing", "final", "cost"}
                 assert run["history"][0]["step"] == 0
                 assert run["history"][-1]["loss"] == run["final"]["loss"]
                 assert run["cost"]["predicted_tokens"] < run["cost"]["tokens"]

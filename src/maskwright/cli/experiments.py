@@ -73,7 +73,11 @@ def train(
     file: File = None,
     preset: Preset = None,
     policy: Annotated[
-        str, typer.Option(metavar="NAME", help="One of the policies of the settings.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="One of the policies of the settings, or `coverage`, `attention-guided` …",
+        ),
     ] = "dynamic",
     epochs: Annotated[
         float | None,

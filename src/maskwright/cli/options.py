@@ -23,7 +23,8 @@ Preset = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Start from the settings of `quick` (used if there is no file) or `wikitext2-minilm`.",
+        help="Start from the settings of `quick` (used if there is no file), `guided` or "
+        "`wikitext2-minilm`.",
         show_default=False,
     ),
 ]
@@ -31,7 +32,8 @@ Policies = Annotated[
     str | None,
     typer.Option(
         metavar="A,B",
-        help="Only these of the policies, such as `static,dynamic`.",
+        help="Only these of the policies, such as `static,dynamic`; others by their names, such "
+        "as `attention-guided`.",
         show_default=False,
     ),
 ]

@@ -3,10 +3,6 @@
 The same counter-based hash in signed 64-bit integers, so that an accelerator selects, masks and
 replaces exactly the tokens that the CPU would. No value is read back, and whatever changes from
 step to step is a tensor, so that all of it compiles into one graph, once.
-
-Torch has no unsigned 64-bit arithmetic. Sums and products wrap round alike; a logical shift is the
-arithmetic one with the sign bits cut off; and draws are compared after ``>> 11``, when they are
-53-bit numbers that no sign can turn.
 """
 
 from __future__ import annotations
@@ -25,6 +21,7 @@ from maskwright.corruption.rate import SampledRate, TwoPointRate, rate_at
 from maskwright.corruption.refresh import Coverage
 from maskwright.corruption.select import Tokens
 from maskwright.errors import BatchError, PolicyError
+from maskwright.torch_randomness import GAMMA, mix, shift, signed
 
 if TYPE_CHECKING:
     from maskwright.corruption.masking import Masking
@@ -99,7 +96,7 @@ def _moment(masking: Masking, clock: Clock, device: Any) -> dict[str, torch.Tens
         low, high = masking.refresh.window(clock)
     elif not isinstance(masking.rate, SampledRate | TwoPointRate):
         high = rate_at(masking.rate, clock)
-    numbers = (_signed(key), randomness.threshold(low), randomness.threshold(high))
+    numbers = (signed(key), randomness.threshold(low), randomness.threshold(high))
     made = (torch.tensor(number, dtype=torch.int64, device=device) for number in numbers)
     return dict(zip(("run_key", "low", "high"), made, strict=True))
 
@@ -172,7 +169,7 @@ def mask_on_device(
         rates = _sampled(draw, sample_ids)
         # float64 holds 53 bits, so rounding gives the integer that numpy gives
         high = (rates * 2.0**53).round().to(torch.int64)[:, None]
-    u = _shift(_draws(draw, sample_ids, randomness.SELECT, counters), 11)
+    u = shift(_draws(draw, sample_ids, randomness.SELECT, counters), 11)
     selected = allowed & (u >= draw.low) & (u < high)
     if scores is not None and threshold is not None:
         least = torch.as_tensor(threshold, device=scores.device)
@@ -189,7 +186,7 @@ def _sampled(draw: DeviceDraw, sample_ids: torch.Tensor) -> torch.Tensor:
     """The rate of each sample, ``(B,)`` float64; `rates_of`."""
     assert draw.rates is not None
     low, high = draw.rates
-    drawn = _shift(_mix(_keys(draw, sample_ids, randomness.RATE) + _GAMMA), 11)
+    drawn = shift(mix(_keys(draw, sample_ids, randomness.RATE) + GAMMA), 11)
     return low + (high - low) * (drawn.to(torch.float64) * 2.0**-53)
 
 
@@ -199,7 +196,7 @@ def _replaced(
     """What would stand at each token if it were selected."""
     choice = torch.zeros_like(input_ids)
     if len(draw.acts) > 1:
-        u = _shift(_draws(draw, sample_ids, randomness.ACT, counters), 11)
+        u = shift(_draws(draw, sample_ids, randomness.ACT, counters), 11)
         for number in range(len(draw.acts) - 1):
             choice = choice + (u >= draw.limits[number]).to(torch.int64)
     out = input_ids
@@ -207,9 +204,9 @@ def _replaced(
         if act == "MASK":
             out = torch.where(choice == number, draw.mask_id, out)
         elif act == "RANDOM":
-            u = _shift(_draws(draw, sample_ids, randomness.REPLACE, counters), 32)
+            u = shift(_draws(draw, sample_ids, randomness.REPLACE, counters), 32)
             many = draw.replacements.shape[0]
-            out = torch.where(choice == number, draw.replacements[_shift(u * many, 32)], out)
+            out = torch.where(choice == number, draw.replacements[shift(u * many, 32)], out)
     return out
 
 
@@ -249,37 +246,15 @@ def _require_elementwise(masking: Masking) -> None:
 # ------------------------------------------------------------------------- the hash
 
 
-def _signed(word: int) -> int:
-    """The same 64 bits as a signed integer."""
-    return word - (1 << 64) if word >> 63 else word
-
-
-_GAMMA = _signed(randomness.GAMMA)
-_MULTIPLIER_1 = _signed(randomness.MULTIPLIER_1)
-_MULTIPLIER_2 = _signed(randomness.MULTIPLIER_2)
-
-
-def _shift(words: torch.Tensor, bits: int) -> torch.Tensor:
-    """The logical shift to the right."""
-    return (words >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _mix(words: torch.Tensor) -> torch.Tensor:
-    """`randomness.mix`."""
-    words = (words ^ _shift(words, 30)) * _MULTIPLIER_1
-    words = (words ^ _shift(words, 27)) * _MULTIPLIER_2
-    return words ^ _shift(words, 31)
-
-
 def _draws(
     draw: DeviceDraw, sample_ids: torch.Tensor, purpose: int, counters: torch.Tensor
 ) -> torch.Tensor:
     """`randomness.draw` at each place, ``(B, S)``."""
     keys = _keys(draw, sample_ids, purpose)[:, None]
-    return _mix(keys + (counters + 1) * _GAMMA)
+    return mix(keys + (counters + 1) * GAMMA)
 
 
 def _keys(draw: DeviceDraw, sample_ids: torch.Tensor, purpose: int) -> torch.Tensor:
     """`randomness.sample_keys`, ``(B,)``."""
-    keys = _mix(draw.run_key ^ _mix(sample_ids + _GAMMA))
-    return _mix(keys ^ _signed(randomness.mix((purpose + randomness.GAMMA) & randomness.WORD)))
+    keys = mix(draw.run_key ^ mix(sample_ids + GAMMA))
+    return mix(keys ^ signed(randomness.mix((purpose + randomness.GAMMA) & randomness.WORD)))

@@ -11,6 +11,7 @@ from maskwright.hf.attach import Attachment, attach, detach
 from maskwright.hf.collator import MaskingCollator
 from maskwright.hf.guidance import Guidance
 from maskwright.hf.head import predicted_only
+from maskwright.hf.replaced_tokens import ReplacedTokenDetection
 from maskwright.hf.samples import ClockedIndex, ClockedSampler, Sample, with_sample_ids
 from maskwright.hf.trainer import ClockCallback, MaskingTrainer
 
@@ -22,6 +23,7 @@ __all__ = [
     "Guidance",
     "MaskingCollator",
     "MaskingTrainer",
+    "ReplacedTokenDetection",
     "Sample",
     "attach",
     "detach",

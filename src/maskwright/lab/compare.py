@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from maskwright.errors import ConfigError, SaveError
 from maskwright.lab.config import Experiment
-from maskwright.lab.examples import report_examples
+from maskwright.lab.examples import Example, example_of, report_examples
 from maskwright.lab.files import read_json, write_folder, write_json, write_text
 from maskwright.lab.jobs import plan_jobs
 from maskwright.lab.machine import machine, versions
@@ -23,7 +24,6 @@ from maskwright.lab.run import RUN_FILE, Job, finished, settings_in
 RESULTS_FILE = "results.json"
 FORMAT = "maskwright.results/1"
 EXPERIMENT_FILE = "experiment.yaml"
-EXAMPLE_TOKENS = 48
 
 
 class Watcher:
@@ -146,13 +146,26 @@ def _results(
         "regimes": regimes,
         "examples": report_examples(
             {name: policy.masking() for name, policy in experiment.policies.items()},
-            prepared.held_out.tokens[0][:EXAMPLE_TOKENS],
+            _example(experiment, prepared, runs),
             prepared.tokenizer,
             seed=experiment.seeds[0],
         ),
         "verdict": overall_verdict(regimes),
         "seconds": seconds,
     }
+
+
+def _example(experiment: Experiment, prepared: Prepared, runs: list[Job]) -> Example:
+    """Scores are those of the first seed in the last regime, which sees its text most often."""
+    regime, seed = experiment.regimes[-1].name, experiment.seeds[0]
+    by_name = {job.name: job for job in runs}
+    jobs = {
+        name: by_name[f"{regime}/{name}/seed-{seed}"]
+        for name, policy in experiment.policies.items()
+        if policy.guided is not None
+    }
+    ids = next(iter(jobs.values())).ids if jobs else np.empty(0, np.int64)
+    return example_of(prepared, {name: job.folder for name, job in jobs.items()}, ids)
 
 
 def warmup_facts(experiment: Experiment, runs: list[dict[str, Any]]) -> dict[str, Any] | None:

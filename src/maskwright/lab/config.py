@@ -10,76 +10,15 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    ValidationError,
-    model_validator,
-)
+from pydantic import Field, ValidationError, model_validator
 
-from maskwright.corruption import Masking, Mixture
-from maskwright.corruption.act import ACTS
-from maskwright.errors import ConfigError, PolicyError, unknown
+from maskwright.errors import ConfigError, unknown
 from maskwright.evaluation.masks import evaluation_masking
-from maskwright.schedule import Cosine, Linear, Schedule
+from maskwright.lab.policy import FORMS_OF_RATE, Policy
+from maskwright.lab.section import Section
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class RateSchedule(_Section):
-    """A rate that moves from ``start`` to ``end`` over the run."""
-
-    schedule: Literal["linear", "cosine"] = "linear"
-    start: float = Field(ge=0, le=1)
-    end: float = Field(ge=0, le=1)
-
-    def build(self) -> Schedule:
-        return {"linear": Linear, "cosine": Cosine}[self.schedule](self.start, self.end)
-
-
-# Which of the two forms of a rate is meant is decided first, so that an error speaks of that one.
-_FORMS_OF_RATE = ("(number)", "(schedule)")
-Rate = Annotated[
-    Annotated[float, Tag("(number)")] | Annotated[RateSchedule, Tag("(schedule)")],
-    Discriminator(lambda v: _FORMS_OF_RATE[isinstance(v, dict | RateSchedule)]),
-]
-
-
-class Policy(_Section):
-    """A masking policy: the fields of `maskwright.Masking`."""
-
-    rate: Rate = 0.15
-    act: dict[str, float] = {"mask": 0.8, "random": 0.1, "keep": 0.1}
-    refresh: str = "dynamic"
-    exact: bool = False
-    at_least: int = 0
-    description: str = ""
-
-    @model_validator(mode="after")
-    def _builds(self) -> Policy:
-        self.masking()
-        return self
-
-    def masking(self) -> Masking:
-        """The policy as a value."""
-        for name in self.act:
-            if name not in ACTS:
-                raise PolicyError(unknown("act", name, ACTS))
-        return Masking(
-            rate=self.rate.build() if isinstance(self.rate, RateSchedule) else self.rate,
-            act=Mixture(tuple((share, ACTS[name]()) for name, share in self.act.items())),
-            refresh=self.refresh,
-            exact=self.exact,
-            at_least=self.at_least,
-        )
-
-
-class Data(_Section):
+class Data(Section):
     """The text, and how it becomes tokens."""
 
     source: str = "state-of-the-union"
@@ -93,7 +32,7 @@ class Data(_Section):
     )
 
 
-class Model(_Section):
+class Model(Section):
     """The encoder: a pretrained one, or a new ModernBERT of the given size.
 
     In a new one every other layer looks at a window of ``window`` tokens, and rotary positions turn
@@ -116,7 +55,7 @@ class Model(_Section):
         return self.pretrained or f"ModernBERT {self.layers}×{self.width}"
 
 
-class Training(_Section):
+class Training(Section):
     """How the model is trained; the fields mean what they mean in `TrainingArguments`."""
 
     batch_size: int = Field(default=8, ge=1, description="samples")
@@ -130,14 +69,14 @@ class Training(_Section):
     )
 
 
-class Warmup(_Section):
+class Warmup(Section):
     """A stage that all policies of a seed share: they branch from its checkpoint."""
 
     steps: int = Field(ge=1)
     policy: Policy = Policy(rate=0.3)
 
 
-class Regime(_Section):
+class Regime(Section):
     """How much text, and how often it is seen."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -154,7 +93,7 @@ class Regime(_Section):
         return self
 
 
-class Evaluation(_Section):
+class Evaluation(Section):
     """What every policy is judged on."""
 
     masks: str = "random-15"
@@ -175,7 +114,7 @@ class Evaluation(_Section):
         return cls(masks=masks)
 
 
-class Experiment(_Section):
+class Experiment(Section):
     """A comparison of masking policies."""
 
     name: str = "experiment"
@@ -236,7 +175,7 @@ _WORDS = {
 
 
 def _explain(problem: Any) -> str:
-    path = [part for part in problem["loc"] if part not in _FORMS_OF_RATE]
+    path = [part for part in problem["loc"] if part not in FORMS_OF_RATE]
     where = ".".join(map(str, path))
     if problem["type"] == "extra_forbidden":
         known = _keys_at(path[:-1])
@@ -254,7 +193,7 @@ def _explain(problem: Any) -> str:
 
 def _keys_at(path: list[Any]) -> list[str]:
     """The settings that exist in the section at ``path``."""
-    section: type[_Section] = Experiment
+    section: type[Section] = Experiment
     parts = iter(path)
     for part in parts:
         if part in ("policies", "regimes"):
@@ -276,8 +215,8 @@ def _elsewhere(key: Any) -> list[str]:
     ]
 
 
-def _sections_in(annotation: Any) -> Iterator[type[_Section]]:
-    if isinstance(annotation, type) and issubclass(annotation, _Section):
+def _sections_in(annotation: Any) -> Iterator[type[Section]]:
+    if isinstance(annotation, type) and issubclass(annotation, Section):
         yield annotation
     for part in get_args(annotation):
         yield from _sections_in(part)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,22 +13,40 @@ from maskwright.batch import TokenBatch
 from maskwright.clock import Clock
 from maskwright.corruption import Masking, MaskPlan, learn_phrases, recipe
 from maskwright.corruption.show import TokenView, token_views
-from maskwright.errors import DataError
+from maskwright.errors import DataError, ResultsError
 from maskwright.ragged import Ragged
 from maskwright.vocabulary import Vocabulary
 
 SENTINELS = tuple(f"<extra_id_{number}>" for number in range(100))
+_TOKENS = 48  # of the sample in the report
+_EPOCHS = 3
 FIM_MARKS = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
 
 
 def plans_of(
-    masking: Any, tokens: Any, tokenizer: Any, *, epochs: int, seed: int = 0, sample_id: int = 0
+    masking: Any,
+    tokens: Any,
+    tokenizer: Any,
+    *,
+    epochs: int,
+    seed: int = 0,
+    sample_id: int = 0,
+    scores: Sequence[np.ndarray | None] = (),
 ) -> list[MaskPlan]:
-    """What ``masking`` plans for the sample ``tokens`` in each of its first epochs."""
+    """What ``masking`` plans for the sample ``tokens`` in each of its first epochs.
+
+    Args:
+        scores: of the tokens, epoch by epoch; none in epochs without an entry.
+    """
     batch = TokenBatch(Ragged.from_lists([tokens]), np.array([sample_id]))
     bound = masking.bind(Vocabulary.from_tokenizer(tokenizer))
-    clocks = [Clock(seed, epoch, epoch, total_steps=epochs) for epoch in range(epochs)]
-    return [bound.plan(batch, clock) for clock in clocks]
+    plans = []
+    for epoch in range(epochs):
+        known = scores[epoch] if epoch < len(scores) else None
+        rows = None if known is None else Ragged.from_lists([known], np.float32)
+        clock = Clock(seed, epoch, epoch, total_steps=epochs)
+        plans.append(bound.plan(replace(batch, scores=rows), clock))
+    return plans
 
 
 def make_recipe(name: str, tokenizer: Any, texts: Sequence[str]) -> Any:
@@ -59,8 +79,49 @@ def tokenise(text: str, tokenizer: Any) -> list[int]:
     return ids
 
 
+@dataclass(frozen=True)
+class Example:
+    """A sample to be shown under each policy.
+
+    Args:
+        sample_id, tokens: of the sample, cut off where it is too long to be shown.
+        scores: of its tokens for each guided policy, epoch by epoch; None where it had none.
+    """
+
+    sample_id: int
+    tokens: np.ndarray
+    scores: Mapping[str, Sequence[np.ndarray | None]]
+
+
+def example_of(prepared: Any, folders: Mapping[str, Path], ids: np.ndarray) -> Example:
+    """A sample of the held-out text; or, where policies are guided, of the training text, with the
+    scores that runs gave it.
+
+    Args:
+        folders: of a finished run of each guided policy.
+        ids: of the samples that these were trained on.
+    """
+    if not folders:
+        return Example(0, prepared.held_out.tokens[0][:_TOKENS], {})
+    sample = int(ids[0])
+    scores = {
+        name: [_scores(folder, epoch, sample) for epoch in range(_EPOCHS)]
+        for name, folder in folders.items()
+    }
+    return Example(sample, prepared.train.tokens[sample][:_TOKENS], scores)
+
+
+def _scores(folder: Path, epoch: int, sample: int) -> np.ndarray | None:
+    from maskwright.lab.guided import kept_scores  # with torch, which a preview needs not wait for
+
+    try:
+        return kept_scores(folder, epoch).read(np.array([sample]))[0][:_TOKENS]
+    except ResultsError:  # not kept, or a run of fewer epochs: shown as at a first visit
+        return None
+
+
 def report_examples(
-    policies: Mapping[str, Masking], tokens: Any, tokenizer: Any, *, seed: int
+    policies: Mapping[str, Masking], example: Example, tokenizer: Any, *, seed: int
 ) -> list[dict[str, Any]]:
     """`plans_of` three epochs under each policy, in the form of the results file."""
     return [
@@ -69,7 +130,15 @@ def report_examples(
             "epochs": [
                 {"epoch": epoch, "tokens": [_as_dict(v) for v in token_views(plan, 0, tokenizer)]}
                 for epoch, plan in enumerate(
-                    plans_of(masking, tokens, tokenizer, epochs=3, seed=seed)
+                    plans_of(
+                        masking,
+                        example.tokens,
+                        tokenizer,
+                        epochs=_EPOCHS,
+                        seed=seed,
+                        sample_id=example.sample_id,
+                        scores=example.scores.get(name, ()),
+                    )
                 )
             ],
         }

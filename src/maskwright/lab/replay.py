@@ -16,8 +16,10 @@ from maskwright.data.table_cache import cached_table
 from maskwright.data.tokenizer import tokenizer_fingerprint
 from maskwright.errors import ConfigError, ResultsError
 from maskwright.hf import ClockedSampler, MaskingCollator, with_sample_ids
-from maskwright.lab.config import Data, Policy
+from maskwright.lab.config import Data
 from maskwright.lab.files import read_json
+from maskwright.lab.guided import kept_scores
+from maskwright.lab.policy import Policy
 from maskwright.lab.preparation import read_tokenizer
 from maskwright.lab.run import RUN_FILE
 
@@ -25,15 +27,17 @@ from maskwright.lab.run import RUN_FILE
 def replay(folder: Path, step: int) -> MaskPlan:
     """The masks of batch ``step`` of the run in ``folder``.
 
-    Nothing was recorded: the seed and the clock say which samples were in the batch and what was
-    masked in them. For runs on one device, as `maskwright compare` and `train` make them.
+    The masks were not recorded: the seed and the clock say which samples were in the batch and what
+    was masked in them; for a guided policy, also the scores that the epoch began with, which its
+    run keeps. For runs on one device, as `maskwright compare` and `train` make them.
 
     Args:
         folder: of a finished run, with its `run.json`.
         step: from 0 to the number of steps of the run - 1.
 
     Raises:
-        ResultsError: the folder holds no finished run, or its text has changed since.
+        ResultsError: the folder holds no finished run, or its text has changed since, or it is
+            guided and the scores of that epoch were not kept.
         ConfigError: the run had no such step.
     """
     record = _record(folder)
@@ -56,7 +60,9 @@ def replay(folder: Path, step: int) -> MaskPlan:
     first = step % sampler.steps_per_epoch * sampler.batch_size
     indices = list(itertools.islice(sampler, first, first + sampler.batch_size))
     policy = Policy.model_validate(spec["policy"])
-    collator = MaskingCollator(tokenizer, policy.masking(), seed=spec["seed"])
+    guided = policy.guided is not None
+    scores = kept_scores(folder, step // sampler.steps_per_epoch) if guided else None
+    collator = MaskingCollator(tokenizer, policy.masking(), seed=spec["seed"], scores=scores)
     return collator.plan(with_sample_ids(subset).__getitems__(indices))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from maskwright.evaluation.statistics import CONFIDENCE, Interval, interval, verdict
 from maskwright.lab.config import Experiment, Regime
+from maskwright.lab.matched import matched_differences
 
 METRICS = {"loss": True, "accuracy": False}  # is lower better?
 _SUMS = {"loss": "loss", "accuracy": "correct"}
@@ -41,6 +42,7 @@ def regime_results(
             for name in experiment.policies
         ],
         "differences": differences,
+        "matched": matched_differences(experiment.reference, runs),
         "verdict": regime_verdict(experiment.reference, differences, len(experiment.seeds)),
     }
 
@@ -58,6 +60,7 @@ def _policy(name: str, description: str, runs: list[dict[str, Any]]) -> dict[str
                 "seed": run["spec"]["seed"],
                 "history": run["history"],
                 "training": run["training"],
+                "timing": run.get("timing", []),  # of runs of an older version there is none
                 "final": run["final"],
                 "cost": run["cost"],
             }

@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import PrinterCallback, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, TrainingArguments
 
 from maskwright.data.subset import Subset
 from maskwright.errors import ModelError
-from maskwright.evaluation.heldout import HeldOut, Scores
+from maskwright.evaluation.heldout import HeldOut
 from maskwright.hf import MaskingCollator, MaskingTrainer
-from maskwright.lab.config import Model, Policy, Training
+from maskwright.lab.config import Model, Training
 from maskwright.lab.files import read_json, saving, write_folder, write_json
+from maskwright.lab.guided import SCORES, GuidedTraining
+from maskwright.lab.mask_statistics import statistics_of
 from maskwright.lab.model import build_model, load_model
+from maskwright.lab.policy import Policy
+from maskwright.lab.recorder import RECORD_FILE, Recorder, Tell
+from maskwright.vocabulary import Vocabulary
 
 RUN_FILE = "run.json"
 CHECKPOINTS = "checkpoints"
-_RECORD_FILE = "record.json"
-
-# Called with the step, and with the held-out loss where it was just measured.
-Tell = Callable[[int, float | None], None]
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def settings_in(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         if last is None:
             return None
-        path = last / _RECORD_FILE
+        path = last / RECORD_FILE
     content = read_json(path)
     spec = content.get("spec") if isinstance(content, dict) else None
     return spec if isinstance(spec, dict) else {}
@@ -88,7 +87,7 @@ def settings_in(folder: Path) -> dict[str, Any] | None:
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The last checkpoint of a run that is whole: its record is written after all else."""
-    whole = (folder / CHECKPOINTS).glob(f"checkpoint-*/{_RECORD_FILE}")
+    whole = (folder / CHECKPOINTS).glob(f"checkpoint-*/{RECORD_FILE}")
     return max((path.parent for path in whole), key=_step_of, default=None)
 
 
@@ -98,11 +97,42 @@ def _step_of(checkpoint: Path) -> int:
 
 def execute(job: Job, table: Any, tokenizer: Any, held_out: HeldOut, tell: Tell) -> dict[str, Any]:
     """Trains, evaluates and saves; the result is also in the job's folder."""
-    training = Training.model_validate(job.spec["training"])
     policy = Policy.model_validate(job.spec["policy"])
     model = _first_model(job, tokenizer)
-    recorder = _Recorder(job.spec, held_out, tell)
+    last = last_checkpoint(job.folder)
+    checkpoints = job.folder / CHECKPOINTS
+    if last is None:  # then what may lie there was left half-written
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    guided = None
     with saving(job.folder):  # it makes the folder
+        if policy.guided is not None:
+            guided = GuidedTraining.open(
+                policy.guided, checkpoints / SCORES, table.lengths, job.ids, job.seed
+            )
+    try:
+        return _train(job, policy, model, table, tokenizer, held_out, tell, guided, last)
+    finally:
+        if guided is not None:
+            guided.close()
+
+
+def _train(
+    job: Job,
+    policy: Policy,
+    model: Any,
+    table: Any,
+    tokenizer: Any,
+    held_out: HeldOut,
+    tell: Tell,
+    guided: GuidedTraining | None,
+    last: Path | None,
+) -> dict[str, Any]:
+    training = Training.model_validate(job.spec["training"])
+    subset = Subset(table, job.ids)
+    store = None if guided is None else guided.store
+    masks = statistics_of(subset, Vocabulary.from_tokenizer(tokenizer), store)
+    recorder = Recorder(job.spec, held_out, masks, tell)
+    with saving(job.folder):
         trainer = MaskingTrainer(
             model,
             TrainingArguments(
@@ -124,20 +154,18 @@ def execute(job: Job, table: Any, tokenizer: Any, held_out: HeldOut, tell: Tell)
                 disable_tqdm=True,
                 dataloader_pin_memory=False,
             ),
-            MaskingCollator(tokenizer, policy.masking(), seed=job.seed),
-            Subset(table, job.ids),
-            callbacks=[recorder],
+            MaskingCollator(tokenizer, policy.masking(), seed=job.seed, scores=store),
+            subset,
+            # the recorder last: a checkpoint is whole when its record is there
+            callbacks=[*([] if guided is None else guided.callbacks), masks, recorder],
         )
     trainer.remove_callback(PrinterCallback)
     recorder.trainer = trainer
-    last = last_checkpoint(job.folder)
-    if last is None:  # then what may lie there was left half-written
-        shutil.rmtree(job.folder / CHECKPOINTS, ignore_errors=True)
-    else:
+    if last is not None:
         recorder.restore(last)
     with saving(job.folder):
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
-    return _save(job, trainer, recorder, tokenizer)
+    return _save(job, trainer, recorder, tokenizer, guided)
 
 
 def _first_model(job: Job, tokenizer: Any) -> Any:
@@ -154,7 +182,9 @@ def _first_model(job: Job, tokenizer: Any) -> Any:
         ) from None
 
 
-def _save(job: Job, trainer: Any, recorder: _Recorder, tokenizer: Any) -> dict[str, Any]:
+def _save(
+    job: Job, trainer: Any, recorder: Recorder, tokenizer: Any, guided: GuidedTraining | None
+) -> dict[str, Any]:
     """Model, tokenizer and what was measured, in the job's folder."""
     scores = recorder.scores
     assert scores is not None
@@ -167,6 +197,7 @@ def _save(job: Job, trainer: Any, recorder: _Recorder, tokenizer: Any) -> dict[s
         "steps": trainer.state.global_step,
         "history": recorder.history,
         "training": recorder.training,
+        "timing": recorder.timing,
         "final": scores.mean,
         "documents": {
             "number": scores.documents.tolist(),
@@ -185,86 +216,9 @@ def _save(job: Job, trainer: Any, recorder: _Recorder, tokenizer: Any) -> dict[s
     def fill(folder: Path) -> None:
         trainer.model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+        if guided is not None:
+            guided.finish(folder)
         write_json(folder / RUN_FILE, result)
 
     write_folder(job.folder, fill)
     return result
-
-
-class _Recorder(TrainerCallback):
-    """Keeps the learning curve, and the time that training took without the evaluations."""
-
-    def __init__(self, spec: dict[str, Any], held_out: HeldOut, tell: Tell) -> None:
-        self.spec = spec
-        self.held_out = held_out
-        self.tell = tell
-        self.trainer: Any = None
-        self.history: list[dict[str, Any]] = []
-        self.training: list[dict[str, Any]] = []
-        self.scores: Scores | None = None
-        self.seconds = 0.0
-        self._since = 0.0
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if state.global_step == 0:
-            self._evaluate(state)
-        self._since = time.perf_counter()
-
-    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        now = time.perf_counter()
-        self.seconds, self._since = self.seconds + now - self._since, now
-        write_json(
-            folder / _RECORD_FILE,
-            {
-                "spec": self.spec,
-                "history": self.history,
-                "training": self.training,
-                "seconds": self.seconds,
-                "tokens": self.trainer.tokens_seen,
-                "predicted": self.trainer.predicted_tokens,
-            },
-        )
-
-    def restore(self, checkpoint: Path) -> None:
-        """What was recorded up to a checkpoint."""
-        record = read_json(checkpoint / _RECORD_FILE)
-        self.history, self.training = record["history"], record["training"]
-        self.seconds = record["seconds"]
-        self.trainer.tokens_seen = record["tokens"]
-        self.trainer.predicted_tokens = record["predicted"]
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        last = state.global_step >= state.max_steps
-        if last:
-            control.should_save = False  # the result itself follows
-        if last or state.global_step % self.spec["evaluation"]["every"] == 0:
-            self.seconds += time.perf_counter() - self._since
-            self._evaluate(state)
-        elif state.global_step % 5 == 0:
-            self.tell(state.global_step, None)
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        if logs and "loss" in logs:
-            self.training.append(
-                {
-                    "step": state.global_step,
-                    "loss": float(logs["loss"]),
-                    "learning_rate": float(logs["learning_rate"]),
-                    "predicted": self.trainer.predicted_tokens,
-                }
-            )
-
-    def _evaluate(self, state: Any) -> None:
-        self.scores = self.held_out.score(self.trainer.model)
-        mean = self.scores.mean
-        self.history.append(
-            {
-                "step": state.global_step,
-                "epoch": round(float(state.epoch or 0), 4),
-                "loss": mean["loss"],
-                "accuracy": mean["accuracy"],
-            }
-        )
-        self.tell(state.global_step, mean["loss"])
-        self._since = time.perf_counter()

@@ -12,8 +12,10 @@ import yaml
 
 from maskwright.errors import ConfigError, unknown
 from maskwright.lab.config import Experiment, parse
+from maskwright.lab.policy import Policy
 
-PRESETS = ("quick", "wikitext2-minilm")
+PRESETS = ("quick", "guided", "wikitext2-minilm")
+_POLICIES = "policies"  # beside them: policies that any comparison may name
 
 
 def load(
@@ -31,7 +33,8 @@ def load(
         preset: one of `PRESETS`; ``quick`` unless there is a file.
         changes: ``key=value`` with dots, the value in YAML: ``training.learning_rate=1e-3``. A
             member of a list goes by its name or number: ``regimes.repeated.epochs=5``.
-        policies: keep only these of the policies.
+        policies: keep only these of the policies; or take them from ``presets/policies.yaml``,
+            where the settings have none of the name.
         seeds: use the seeds ``0 … seeds - 1``.
 
     Raises:
@@ -57,6 +60,15 @@ def read_preset(name: str) -> dict[str, Any]:
     """The settings of a preset."""
     if name not in PRESETS:
         raise ConfigError(unknown("preset", name, PRESETS))
+    return _packaged(name)
+
+
+def known_policies() -> dict[str, Policy]:
+    """The policies that any experiment may name."""
+    return {name: Policy.model_validate(given) for name, given in _packaged(_POLICIES).items()}
+
+
+def _packaged(name: str) -> dict[str, Any]:
     text = resources.files("maskwright.lab").joinpath(f"presets/{name}.yaml").read_text("utf-8")
     return yaml.safe_load(text)
 
@@ -142,6 +154,7 @@ def _only(settings: dict[str, Any], names: list[str]) -> dict[str, Any]:
     known = settings.get("policies")
     if not isinstance(known, dict):
         known = {}
+    known = {**_packaged(_POLICIES), **known}
     for name in names:
         if name not in known:
             raise ConfigError(unknown("policy", name, known))

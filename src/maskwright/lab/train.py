@@ -12,10 +12,12 @@ from maskwright.errors import ConfigError, unknown
 from maskwright.lab.compare import Watcher, is_done
 from maskwright.lab.config import Experiment, Regime
 from maskwright.lab.files import read_json
+from maskwright.lab.guided import SCORES
 from maskwright.lab.jobs import plan_jobs
 from maskwright.lab.pool import Event
 from maskwright.lab.preparation import prepare
 from maskwright.lab.run import CHECKPOINTS, RUN_FILE, Job, execute, settings_in
+from maskwright.lab.settings import known_policies
 
 CHECKPOINT_EVERY = 200
 
@@ -36,7 +38,7 @@ def train(
 
     Args:
         experiment: model, data, training settings and policies.
-        policy: one of its policies.
+        policy: one of its policies, or of those that any experiment may name.
         epochs, steps: the budget; one epoch unless given.
 
     Raises:
@@ -44,8 +46,9 @@ def train(
         SaveError: something cannot be written.
     """
     watcher = watcher or Watcher()
-    if policy not in experiment.policies:
-        raise ConfigError(unknown("policy", policy, experiment.policies))
+    policies = {**known_policies(), **experiment.policies}
+    if policy not in policies:
+        raise ConfigError(unknown("policy", policy, policies))
     _check_budget(epochs, steps)
     _check_folder(out)
     prepared = prepare(experiment, say=watcher.note)
@@ -53,7 +56,7 @@ def train(
     threads = experiment.threads * experiment.workers
     single = experiment.model_copy(
         update={
-            "policies": {policy: experiment.policies[policy]},
+            "policies": {policy: policies[policy]},
             "warmup": None,
             "seeds": (seed,),
             "threads": threads,
@@ -127,5 +130,6 @@ def _check_folder(out: Path) -> None:
 def _only_begun(out: Path, found: set[str]) -> bool:
     """Interrupted before the first checkpoint was whole."""
     return found == {CHECKPOINTS} and all(
-        entry.name.startswith("checkpoint-") for entry in (out / CHECKPOINTS).iterdir()
+        entry.name.startswith("checkpoint-") or entry.name == SCORES
+        for entry in (out / CHECKPOINTS).iterdir()
     )

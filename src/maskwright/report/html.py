@@ -112,7 +112,7 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
 def _regimes(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What the template shows of each regime. Figures come as markup, all else as plain text."""
     try:
-        from maskwright.report import curves, forest, palette
+        from maskwright.report import curves, forest, masks, palette
     except ModuleNotFoundError as error:
         raise MissingExtra("matplotlib", "lab") from error
     from markupsafe import Markup
@@ -163,9 +163,15 @@ def _regimes(results: Mapping[str, Any]) -> list[dict[str, Any]]:
                     )
                     for place, (metric, entries) in enumerate(by_metric.items())
                 ],
+                "drift": [
+                    (title, Markup(figure))
+                    for title, figure in masks.drift_figures(regime, styles, f"drift-{index}")
+                ],
+                "time_axis": Markup(masks.time_axis(regime, styles, f"time-{index}")),
                 "confidence": tables.confidence(regime),
                 "summary": tables.summary_rows(regime, results["unigram"]),
                 "differences": tables.difference_rows(regime),
+                "matched": tables.matched_rows(regime) if regime.get("matched") else [],
                 "cost": tables.cost_rows(regime),
             }
         )

@@ -64,6 +64,41 @@ def difference_rows(regime: Mapping[str, Any]) -> list[Row]:
     return rows
 
 
+def matched_rows(regime: Mapping[str, Any]) -> list[Row]:
+    """One row per policy and basis: loss against the reference, with what the policy costs.
+
+    At equal steps, as trained; and, where the results have it, at equal predicted tokens and equal
+    time. The cost is that of a whole run, in parts of the reference's.
+    """
+    whole = {policy["name"]: policy["cost"] for policy in regime["policies"]}
+    reference = whole.get(regime["reference"])
+    entries = [
+        *(
+            (difference, "equal steps")
+            for difference in regime["differences"]
+            if difference["metric"] == "loss"
+        ),
+        *((found, f"equal {found['by']}") for found in regime.get("matched", [])),
+    ]
+    names = [policy["name"] for policy in regime["policies"]]
+    rows = []
+    for entry, basis in sorted(entries, key=lambda entry: names.index(entry[0]["policy"])):
+        cost = whole[entry["policy"]]
+        rows.append(
+            {
+                "policy": str(entry["policy"]),
+                "at": basis,
+                "difference in loss": _estimate(
+                    entry, lambda value: formatting.loss(value, signed=True)
+                ),
+                "time": _times(cost, reference, "seconds"),
+                "predicted tokens": _times(cost, reference, "predicted_tokens"),
+                "verdict": str(entry["verdict"]),
+            }
+        )
+    return rows
+
+
 def cost_rows(regime: Mapping[str, Any]) -> list[Row]:
     """One row per policy: what one training run cost, averaged over its seeds."""
     rows = []
@@ -116,6 +151,11 @@ def _estimate(values: Mapping[str, float | None], one: Callable[..., str]) -> st
         values["low"], values["high"], lambda end: one(end).removesuffix(" points")
     )
     return f"{one(values['mean'])} {ends}"
+
+
+def _times(cost: Mapping[str, float], reference: Mapping[str, float] | None, key: str) -> str:
+    whole = None if reference is None or not reference[key] else cost[key] / reference[key]
+    return formatting.number(whole, 2, suffix=" ×")
 
 
 def _glance_cell(regime: Mapping[str, Any], name: str) -> str:

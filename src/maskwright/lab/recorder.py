@@ -1,0 +1,111 @@
+"""What a run keeps while it goes on: its learning curve, its log, its time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from maskwright.evaluation.heldout import HeldOut, Scores
+from maskwright.lab.files import read_json, write_json
+from maskwright.lab.mask_statistics import MaskStatistics
+
+RECORD_FILE = "record.json"  # in a checkpoint
+
+# Called with the step, and with the held-out loss where it was just measured.
+Tell = Callable[[int, float | None], None]
+
+
+class Recorder(TrainerCallback):
+    """Keeps the learning curve, and the time that training took without the evaluations."""
+
+    def __init__(
+        self, spec: dict[str, Any], held_out: HeldOut, masks: MaskStatistics, tell: Tell
+    ) -> None:
+        self.spec = spec
+        self.held_out = held_out
+        self.masks = masks
+        self.tell = tell
+        self.trainer: Any = None
+        self.history: list[dict[str, Any]] = []
+        self.training: list[dict[str, Any]] = []
+        self.timing: list[dict[str, Any]] = []
+        self.scores: Scores | None = None
+        self.seconds = 0.0
+        self._since = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == 0:
+            self._evaluate(state)
+        self._since = time.perf_counter()
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        now = time.perf_counter()
+        self.seconds, self._since = self.seconds + now - self._since, now
+        self.masks.save(folder)
+        write_json(
+            folder / RECORD_FILE,
+            {
+                "spec": self.spec,
+                "history": self.history,
+                "training": self.training,
+                "timing": self.timing,
+                "seconds": self.seconds,
+                "tokens": self.trainer.tokens_seen,
+                "predicted": self.trainer.predicted_tokens,
+            },
+        )
+
+    def restore(self, checkpoint: Path) -> None:
+        """What was recorded up to a checkpoint."""
+        record = read_json(checkpoint / RECORD_FILE)
+        self.history, self.training = record["history"], record["training"]
+        self.timing = record["timing"]
+        self.masks.restore(checkpoint)
+        self.seconds = record["seconds"]
+        self.trainer.tokens_seen = record["tokens"]
+        self.trainer.predicted_tokens = record["predicted"]
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        last = state.global_step >= state.max_steps
+        if last:
+            control.should_save = False  # the result itself follows
+        if last or state.global_step % self.spec["evaluation"]["every"] == 0:
+            self.seconds += time.perf_counter() - self._since
+            self._evaluate(state)
+        elif state.global_step % 5 == 0:
+            self.tell(state.global_step, None)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            self.training.append(
+                {
+                    "step": state.global_step,
+                    "loss": float(logs["loss"]),
+                    "learning_rate": float(logs["learning_rate"]),
+                    "predicted": self.trainer.predicted_tokens,
+                    "mask_rate": self.masks.rate(),
+                }
+            )
+
+    def _evaluate(self, state: Any) -> None:
+        self.scores = self.held_out.score(self.trainer.model)
+        mean = self.scores.mean
+        self.history.append(
+            {
+                "step": state.global_step,
+                "epoch": round(float(state.epoch or 0), 4),
+                "loss": mean["loss"],
+                "accuracy": mean["accuracy"],
+                "predicted": self.trainer.predicted_tokens,
+                "masks": self.masks.take(state.global_step) if state.global_step else {},
+            }
+        )
+        # apart from the curve, which is the same whenever the run is repeated
+        self.timing.append({"step": state.global_step, "seconds": self.seconds})
+        self.tell(state.global_step, mean["loss"])
+        self._since = time.perf_counter()
