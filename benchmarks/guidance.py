@@ -17,7 +17,7 @@ from benchmarks.words import word_tokenizer
 from maskwright import Masking, Ragged, recipe
 from maskwright.guidance import ScoreStore, attention_received
 from maskwright.hf import Guidance, MaskingCollator, predicted_only
-from maskwright.hf.observer import SeenBatch
+from maskwright.hf.guided.observer import SeenBatch
 
 VOCABULARY = 30_000
 # A step may take so many times as long as without guidance; as the harness asks: peer / ours.

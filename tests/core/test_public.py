@@ -78,6 +78,7 @@ def test_public_names_of_the_hf_room_are_pinned():
         "ClockedIndex",
         "ClockedSampler",
         "Guidance",
+        "LearnedMasking",
         "MaskingCollator",
         "MaskingTrainer",
         "ReplacedTokenDetection",

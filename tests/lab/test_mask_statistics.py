@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from maskwright.guidance import ScoreStore
-from maskwright.hf.observer import SeenBatch
+from maskwright.hf.guided.observer import SeenBatch
 from maskwright.lab.mask_statistics import MaskStatistics
 from maskwright.lab.matched import matched_differences
 from maskwright.ragged import Ragged

@@ -1,8 +1,8 @@
 """A learned masking policy: a small network that gives each token a weight for `Weighted`.
 
 What draws masks is a published copy of the network, in shared memory, which changes only when
-`LearnedPolicy.publish` is called (`maskwright.hf.learned` does so between epochs). So a mask is a
-function of the policy's version, the tokens, their scores and the clock, in every worker.
+`LearnedPolicy.publish` is called (`maskwright.hf.guided.learned` does so between epochs). So a mask
+is a function of the policy's version, the tokens, their scores and the clock, in every worker.
 """
 
 from __future__ import annotations

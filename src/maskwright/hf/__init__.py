@@ -7,11 +7,12 @@ try:
 except ImportError:
     raise MissingExtra("transformers", "hf") from None
 
-from maskwright.hf.attach import Attachment, attach, detach
+from maskwright.hf.attachment.attach import Attachment, attach, detach
 from maskwright.hf.collator import MaskingCollator
-from maskwright.hf.guidance import Guidance
+from maskwright.hf.guided.callback import Guidance
+from maskwright.hf.guided.learned import LearnedMasking
 from maskwright.hf.head import predicted_only
-from maskwright.hf.replaced_tokens import ReplacedTokenDetection
+from maskwright.hf.replaced.detection import ReplacedTokenDetection
 from maskwright.hf.samples import ClockedIndex, ClockedSampler, Sample, with_sample_ids
 from maskwright.hf.trainer import ClockCallback, MaskingTrainer
 
@@ -21,6 +22,7 @@ __all__ = [
     "ClockedIndex",
     "ClockedSampler",
     "Guidance",
+    "LearnedMasking",
     "MaskingCollator",
     "MaskingTrainer",
     "ReplacedTokenDetection",

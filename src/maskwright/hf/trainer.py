@@ -13,9 +13,9 @@ from transformers import Trainer, TrainerCallback
 from maskwright.corruption.emit import IGNORE
 from maskwright.errors import ConfigError
 from maskwright.hf.collator import MaskingCollator
+from maskwright.hf.guided.observer import BatchObserver, SeenBatch
 from maskwright.hf.head import predicted_only
 from maskwright.hf.language_model import Kind, compared, kind_of
-from maskwright.hf.observer import BatchObserver, SeenBatch
 from maskwright.hf.samples import ClockedSampler, with_sample_ids
 
 # What a batch has for us and no model's forward takes.

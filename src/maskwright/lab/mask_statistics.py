@@ -9,7 +9,7 @@ import numpy as np
 
 from maskwright.corruption.emit import IGNORE
 from maskwright.guidance import ScoreStore
-from maskwright.hf.observer import BatchObserver, SeenBatch
+from maskwright.hf.guided.observer import BatchObserver, SeenBatch
 from maskwright.ragged import Ragged
 from maskwright.vocabulary import Vocabulary
 

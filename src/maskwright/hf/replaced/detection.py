@@ -24,8 +24,8 @@ from transformers.utils.generic import ModelOutput
 from maskwright.corruption.emit import IGNORE
 from maskwright.errors import BatchError, ConfigError, ModelError, SampleIdError
 from maskwright.hf.head import predicted_only
-from maskwright.hf.keyed_sampling import position_keys, sample_tokens
-from maskwright.hf.shared_embeddings import save_shared_once, share_embeddings
+from maskwright.hf.replaced.keyed_sampling import position_keys, sample_tokens
+from maskwright.hf.replaced.shared_embeddings import save_shared_once, share_embeddings
 
 
 @dataclass

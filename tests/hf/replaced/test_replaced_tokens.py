@@ -22,7 +22,7 @@ from transformers import (
 from maskwright import recipe
 from maskwright.errors import BatchError, ConfigError, ModelError, SampleIdError
 from maskwright.hf import ClockCallback, MaskingCollator, MaskingTrainer, with_sample_ids
-from maskwright.hf.replaced_tokens import ReplacedTokenDetection
+from maskwright.hf.replaced.detection import ReplacedTokenDetection
 from tests.core import tokenizers
 from tests.hf import tiny
 

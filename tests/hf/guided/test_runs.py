@@ -13,8 +13,8 @@ from maskwright import Clock, Ragged, TokenBatch
 from maskwright.errors import CacheError, ConfigError
 from maskwright.guidance import ScoreStore
 from tests.hf import tiny
-from tests.hf.guidance import runs
-from tests.hf.guidance.runs import LENGTHS, ROWS, Broken, prepare, train
+from tests.hf.guided import runs
+from tests.hf.guided.runs import LENGTHS, ROWS, Broken, prepare, train
 
 kinds = pytest.mark.parametrize("kind", runs.TRAINERS)
 SOURCES = {"attention": "attention-guided", "loss": "loss-guided"}

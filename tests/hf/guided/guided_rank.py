@@ -1,6 +1,6 @@
 """One rank of a guided run, for `test_guided_ranks.py`: writes what it saw to a file.
 
-``python -m tests.hf.guidance.guided_rank OUT BATCH FOLDER SHARED [CHECKPOINT]``. With SHARED the
+``python -m tests.hf.guided.guided_rank OUT BATCH FOLDER SHARED [CHECKPOINT]``. With SHARED the
 ranks have one store, which the first writes; otherwise each its own.
 """
 

@@ -8,7 +8,7 @@ import torch
 from maskwright import Masking
 from maskwright.corruption import Cautious, Weighted
 from tests.hf import tiny
-from tests.hf.guidance.runs import TRAINERS, train
+from tests.hf.guided.runs import TRAINERS, train
 
 MIDDLE = 52  # ids above it are planted
 STILL = {"learning_rate": 1e-12, "weight_decay": 0.0}

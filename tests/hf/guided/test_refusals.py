@@ -12,7 +12,7 @@ from maskwright.guidance import ScoreStore
 from maskwright.hf import Guidance
 from tests.core import tokenizers
 from tests.hf import tiny
-from tests.hf.guidance.runs import LENGTHS, ROWS, prepare, train
+from tests.hf.guided.runs import LENGTHS, ROWS, prepare, train
 
 
 @pytest.mark.parametrize(

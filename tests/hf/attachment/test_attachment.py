@@ -14,7 +14,7 @@ import transformers as hf
 from maskwright.attention import causal, documents, full, marked, per_head, same, window
 from maskwright.errors import AxisError, ModelError, PatternError
 from maskwright.hf import attach, detach
-from tests.hf.attach.models import KINDS, SEATS, inputs, make
+from tests.hf.attachment.models import KINDS, SEATS, inputs, make
 
 
 def _logits(model: Any, **fed: Any) -> torch.Tensor:

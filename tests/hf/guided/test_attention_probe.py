@@ -9,8 +9,8 @@ from transformers import AlbertConfig, AlbertForMaskedLM
 from maskwright.attention import window
 from maskwright.errors import ConfigError, ModelError
 from maskwright.hf import attach
-from maskwright.hf.attention_probe import AttentionProbe
-from tests.hf.attach import models
+from maskwright.hf.guided.attention_probe import AttentionProbe
+from tests.hf.attachment import models
 
 # Whisper's source is sound, of which there are no tokens to score; of the encoder of an
 # EncoderDecoderModel, here a BERT, transformers returns no attention.

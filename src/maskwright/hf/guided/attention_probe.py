@@ -21,9 +21,9 @@ from transformers import AttentionInterface
 
 from maskwright.errors import ConfigError, ModelError
 from maskwright.guidance import attention_received
-from maskwright.hf.model_mask import ModelMask
-from maskwright.hf.pose import pose
-from maskwright.hf.seats import Role, is_attention, role_of, seat_of
+from maskwright.hf.attachment.model_mask import ModelMask
+from maskwright.hf.attachment.pose import pose
+from maskwright.hf.attachment.seats import Role, is_attention, role_of, seat_of
 
 _NAME = "maskwright-probe"
 _MARK = "_maskwright_probe"

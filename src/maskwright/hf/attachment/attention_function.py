@@ -17,10 +17,10 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from maskwright.attention.attend import attend
 from maskwright.errors import ModelError
-from maskwright.hf.biased import biased_attention
-from maskwright.hf.model_mask import ModelMask
-from maskwright.hf.pose import Posed, pose, remember, written
-from maskwright.hf.seats import Seat, seat_of
+from maskwright.hf.attachment.biased import biased_attention
+from maskwright.hf.attachment.model_mask import ModelMask
+from maskwright.hf.attachment.pose import Posed, pose, remember, written
+from maskwright.hf.attachment.seats import Seat, seat_of
 
 ORIGINALS = ("sdpa", "eager")
 # What models hand to an attention function that changes nothing of what it computes here: the

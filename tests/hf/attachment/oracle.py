@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
-from maskwright.hf.seats import is_attention
+from maskwright.hf.attachment.seats import is_attention
 
 Rule = Callable[[int, int], bool]
 

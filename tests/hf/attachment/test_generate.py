@@ -12,7 +12,7 @@ from torch import Tensor
 from maskwright.attention import causal, prefix, same, wait_k, window
 from maskwright.errors import AxisError, ModelError
 from maskwright.hf import attach
-from tests.hf.attach.models import KINDS, LLAMA, PAD, VOCABULARY, inputs, make
+from tests.hf.attachment.models import KINDS, LLAMA, PAD, VOCABULARY, inputs, make
 
 DECODERS = ("gpt2", "llama", "qwen2")
 BOTH = ("bart", "marian", "t5", "whisper", "encoder-decoder")

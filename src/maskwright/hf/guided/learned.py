@@ -16,7 +16,7 @@ from maskwright.guidance import ScoreStore, token_losses
 from maskwright.guidance.learned import FrozenPolicy, read_state, write_state
 from maskwright.guidance.policy_gradient import PolicyGradient, difficulty, learning_progress
 from maskwright.hf.collator import MaskingCollator
-from maskwright.hf.observer import BatchObserver, SeenBatch
+from maskwright.hf.guided.observer import BatchObserver, SeenBatch
 from maskwright.ragged import Ragged
 
 Reward = Literal["learning_progress", "difficulty"]

@@ -21,14 +21,14 @@ from torch import Tensor
 from maskwright.corruption.emit import IGNORE
 from maskwright.errors import ConfigError, unknown
 from maskwright.guidance import ScoreStore, entropy, margin, token_losses
-from maskwright.hf import guided_checkpoint
-from maskwright.hf.attention_probe import AttentionProbe
-from maskwright.hf.guided_run import GuidedRun, check_run
+from maskwright.hf.attachment.seats import Role
+from maskwright.hf.guided import checkpoint as guided_checkpoint
+from maskwright.hf.guided.attention_probe import AttentionProbe
+from maskwright.hf.guided.observer import BatchObserver, SeenBatch
+from maskwright.hf.guided.run import GuidedRun, check_run
+from maskwright.hf.guided.score_queue import ScoreQueue, barrier
+from maskwright.hf.guided.spikes import EVERY, Spikes
 from maskwright.hf.language_model import Kind, compared, kind_of
-from maskwright.hf.observer import BatchObserver, SeenBatch
-from maskwright.hf.score_queue import ScoreQueue, barrier
-from maskwright.hf.seats import Role
-from maskwright.hf.spikes import EVERY, Spikes
 
 Source = Literal["attention", "loss", "entropy", "margin"]
 _SOURCES = ("attention", "loss", "entropy", "margin")

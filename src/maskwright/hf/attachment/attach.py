@@ -16,12 +16,12 @@ from torch import nn
 
 from maskwright.attention import Pattern
 from maskwright.errors import ModelError, PatternError
-from maskwright.hf.attention_function import ORIGINALS, name_for, register
-from maskwright.hf.columns import Given, read_columns
-from maskwright.hf.seats import MARK, ROLES, Role, Seat, find_seats
+from maskwright.hf.attachment.attention_function import ORIGINALS, name_for, register
+from maskwright.hf.attachment.columns import Given, read_columns
+from maskwright.hf.attachment.seats import MARK, ROLES, Role, Seat, find_seats
 
 if TYPE_CHECKING:
-    from maskwright.hf.pose import Queries
+    from maskwright.hf.attachment.pose import Queries
 
 Layers = (
     Pattern

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskwright.errors import ConfigError
-from maskwright.hf.spikes import AHEAD, EVERY, Spikes
-from tests.hf.guidance.runs import ROWS, TRAINERS, Broken, prepare
-from tests.hf.guidance.test_runs import planned
+from maskwright.hf.guided.spikes import AHEAD, EVERY, Spikes
+from tests.hf.guided.runs import ROWS, TRAINERS, Broken, prepare
+from tests.hf.guided.test_runs import planned
 
 
 def fed(losses, factor=3.0, pause=10) -> tuple[Spikes, list[int]]:

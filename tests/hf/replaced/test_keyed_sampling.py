@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskwright import randomness
-from maskwright.hf import keyed_sampling
-from maskwright.hf.keyed_sampling import keyed_uniforms, position_keys, sample_tokens
+from maskwright.hf.replaced import keyed_sampling
+from maskwright.hf.replaced.keyed_sampling import keyed_uniforms, position_keys, sample_tokens
 
 LOGITS = torch.tensor([2.0, 0.0, -1.0, 1.0, -3.0, 0.5, -0.5, 1.5])
 # The value that chi-square with 7 degrees of freedom exceeds with a probability of 1e-6.

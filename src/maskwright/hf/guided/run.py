@@ -10,8 +10,8 @@ from maskwright.corruption import Above, Cautious, Diffusion, Mlm, Weighted
 from maskwright.errors import ConfigError
 from maskwright.guidance import ScoreStore
 from maskwright.hf.collator import MaskingCollator
+from maskwright.hf.guided.spikes import AHEAD, Spikes
 from maskwright.hf.samples import ClockedSampler
-from maskwright.hf.spikes import AHEAD, Spikes
 
 
 @dataclass(frozen=True, eq=False)

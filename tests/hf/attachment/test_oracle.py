@@ -10,8 +10,8 @@ from torch import Tensor
 
 from maskwright.attention import Pattern, per_head, wait_k, window
 from maskwright.hf import attach
-from tests.hf.attach.models import KINDS, SEATS, inputs, make
-from tests.hf.attach.oracle import Rule, by_hand
+from tests.hf.attachment.models import KINDS, SEATS, inputs, make
+from tests.hf.attachment.oracle import Rule, by_hand
 
 PATTERNS: dict[str, tuple[Pattern, Rule]] = {
     "encoder": (window(2, 1), lambda i, j: i - 2 <= j <= i + 1),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.core import tokenizers
-from tests.hf.guidance.runs import LENGTHS, ROWS, TRAINERS, train
-from tests.hf.guidance.test_runs import by_sample
+from tests.hf.guided.runs import LENGTHS, ROWS, TRAINERS, train
+from tests.hf.guided.test_runs import by_sample
 from tests.hf.test_emits import bart, llama, t5
 from tests.hf.test_other_models import gpt2
 

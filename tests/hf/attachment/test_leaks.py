@@ -15,7 +15,7 @@ from torch import Tensor
 from maskwright.attention import nothing, wait_k, window
 from maskwright.errors import EmptyRowsWarning
 from maskwright.hf import attach
-from tests.hf.attach.models import KINDS, SEATS, inputs, make
+from tests.hf.attachment.models import KINDS, SEATS, inputs, make
 
 SOURCE, TARGET = 8, 6
 _LAYERS = 2

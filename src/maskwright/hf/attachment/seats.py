@@ -19,7 +19,7 @@ from maskwright.attention import Pattern
 from maskwright.errors import ModelError
 
 if TYPE_CHECKING:
-    from maskwright.hf.attach import Attachment
+    from maskwright.hf.attachment.attach import Attachment
 
 Role = Literal["encoder", "decoder", "cross"]
 ROLES: tuple[Role, ...] = ("encoder", "decoder", "cross")

@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import masking_utils as theirs
 
 from maskwright.attention import Axis
-from maskwright.hf.biased import biased_attention
-from maskwright.hf.model_mask import ModelMask, from_tensor, read, restricted
+from maskwright.hf.attachment.biased import biased_attention
+from maskwright.hf.attachment.model_mask import ModelMask, from_tensor, read, restricted
 
 PLACES = torch.tensor([[0, 1, 2, 0, 1, 2, 3], [0, 1, 2, 3, 4, 0, 1]])
 DOCUMENTS = torch.tensor([[0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 0, 1, 1]])

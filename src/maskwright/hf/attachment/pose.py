@@ -12,8 +12,8 @@ from torch import Tensor
 from maskwright.attention import Axis, Pattern, causal, full
 from maskwright.attention.pattern import part
 from maskwright.errors import ModelError
-from maskwright.hf.columns import fitted
-from maskwright.hf.model_mask import (
+from maskwright.hf.attachment.columns import fitted
+from maskwright.hf.attachment.model_mask import (
     ModelMask,
     Sequence,
     Structure,
@@ -21,7 +21,7 @@ from maskwright.hf.model_mask import (
     kept,
     restricted,
 )
-from maskwright.hf.seats import Seat
+from maskwright.hf.attachment.seats import Seat
 
 
 @dataclass(frozen=True)

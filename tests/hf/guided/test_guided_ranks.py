@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.hf.guidance import guided_rank
-from tests.hf.guidance.guided_rank import SAVED, STEP, STEPS
+from tests.hf.guided import guided_rank
+from tests.hf.guided.guided_rank import SAVED, STEP, STEPS
 from tests.hf.test_ranks import ROOT, free_port
 
 # processes that start anew, each with torch and transformers to import
@@ -39,7 +39,7 @@ def run(folder: Path, world: int, shared: bool, *checkpoint: str) -> list[dict[s
         arguments = [file, STEP // world, folder, int(shared), *checkpoint]
         started.append(
             subprocess.Popen(
-                [sys.executable, "-m", "tests.hf.guidance.guided_rank", *map(str, arguments)],
+                [sys.executable, "-m", "tests.hf.guided.guided_rank", *map(str, arguments)],
                 cwd=ROOT, env=environment,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
             )

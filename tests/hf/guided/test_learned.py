@@ -17,7 +17,7 @@ from maskwright.errors import BatchError, CacheError, ConfigError
 from maskwright.guidance import ScoreStore
 from maskwright.guidance.learned import FrozenPolicy, LearnedPolicy, PolicySettings
 from maskwright.hf import Guidance, MaskingCollator, with_sample_ids
-from maskwright.hf.learned import NAME, LearnedMasking
+from maskwright.hf.guided.learned import NAME, LearnedMasking
 from tests.core import tokenizers
 from tests.hf import tiny
 from tests.hf.seen import RecordingTrainer

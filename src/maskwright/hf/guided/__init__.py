@@ -1,0 +1,1 @@
+"""Guided masks in a Trainer: scores as by-products of the step, and what a checkpoint keeps."""

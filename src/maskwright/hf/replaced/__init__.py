@@ -1,0 +1,1 @@
+"""Replaced token detection: a generator proposes, and the model tells what was replaced."""
