@@ -87,7 +87,7 @@ def test_the_list_has_every_pattern(command):
         (["causal", "--dtype", "float31"], ["Unknown dtype 'float31'. Did you mean"]),
         (["causal", "--device", "cdua"], ["torch knows no such device"]),
         (["causal", "--out", "a.gif"], ["ending '.gif'"]),
-        (["causal", "--out", "no/such/a.svg"], ["cannot be written"]),
+        (["causal", "--out", "/dev/null/a.svg"], ["cannot be written"]),
         (["causal", "--documents", "3,x"], ["--documents 3,x", "whole numbers with commas"]),
         (["causal", "--column", "order=1,true"], ["do not mix"]),
         (["causal", "--column", "order"], ["'' is no value"]),

@@ -145,8 +145,9 @@ def test_arrays_that_do_not_fit_each_other(tmp_path, change, message):
 
 
 def test_a_place_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
     with pytest.raises(SaveError, match="nothing was left half-written"):
-        FULL.save(tmp_path / "missing" / "plan.npz")
+        FULL.save(tmp_path / "file" / "plan.npz")
 
 
 def test_an_interrupted_save_leaves_the_old_file(tmp_path, monkeypatch):

@@ -1,7 +1,6 @@
 import os
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
@@ -229,13 +228,10 @@ def test_an_old_report_survives_a_failed_rename(results, tmp_path, monkeypatch):
 
 
 def test_a_disk_that_fills_up_leaves_no_draft(results, tmp_path, monkeypatch):
-    write = Path.write_text
-
-    def half(self, data, **options):
-        write(self, data[:100], **options)
+    def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", half)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(SaveError, match="No space left"):
         write_report(results, tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []
@@ -243,7 +239,7 @@ def test_a_disk_that_fills_up_leaves_no_draft(results, tmp_path, monkeypatch):
 
 def test_a_place_that_cannot_be_a_folder_is_a_clear_error(results, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(SaveError, match="choose a folder"):
+    with pytest.raises(SaveError, match="choose another folder"):
         write_report(results, tmp_path / "file" / "report.html")
 
 

@@ -14,7 +14,7 @@ import maskwright.report, maskwright.report.tables, maskwright.report.curves
 after = set(sys.modules) - before
 assert not {"torch", "transformers", "datasets"} & after, after
 assert {name for name in after if name.startswith("maskwright.")} <= {
-    "maskwright.errors", "maskwright.report", *(
+    "maskwright.errors", "maskwright.placing", "maskwright.report", *(
         "maskwright.report." + name
         for name in "curves examples facts formatting html palette svg tables".split()
     )

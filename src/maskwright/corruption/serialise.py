@@ -6,7 +6,6 @@ format, the clock, the names of the arrays, the vocabulary and what the policy s
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import os
@@ -20,7 +19,8 @@ from maskwright.batch import TokenBatch
 from maskwright.clock import Clock
 from maskwright.corruption.act import ACTS, Mixture
 from maskwright.corruption.plan import MaskPlan
-from maskwright.errors import CacheError, PolicyError, SaveError
+from maskwright.errors import CacheError, PolicyError
+from maskwright.placing import placing
 from maskwright.ragged import Ragged
 from maskwright.vocabulary import Vocabulary
 
@@ -91,20 +91,10 @@ def save(plan: MaskPlan, path: str | os.PathLike[str]) -> Path:
         }
     )
     arrays["meta"] = np.frombuffer(meta.encode(), np.uint8)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise SaveError(
-            f"The plan cannot be written to {path}: {error.strerror or error}. Free some space or "
-            "choose another place; nothing was left half-written."
-        ) from None
+    with placing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
     return path
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from maskwright.errors import CacheError, SaveError
+from maskwright.errors import CacheError
+from maskwright.placing import placing
 
 _MAGIC = b"MWCHECK1"
 _DIGEST = 32
@@ -31,28 +31,6 @@ class Sink:
     def write(self, data: bytes | memoryview) -> int:
         self.digest.update(data)
         return self._file.write(data)
-
-
-@contextmanager
-def placing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path``, renamed to it at the end.
-
-    Raises:
-        SaveError: it cannot be written; what stood at ``path`` before still stands.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise SaveError(
-            f"{path} cannot be written ({error.strerror or error}); nothing was left half-written. "
-            "Free some space or choose another folder."
-        ) from error
-    finally:
-        with suppress(OSError):  # whatever stopped the writing may stop this as well
-            temporary.unlink()
 
 
 def write_checked(path: Path, fill: Callable[[Sink], None]) -> None:

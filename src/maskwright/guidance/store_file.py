@@ -27,7 +27,7 @@ import numpy as np
 
 from maskwright.errors import CacheError, ConfigError
 from maskwright.guidance.averages import join_average, join_window
-from maskwright.guidance.checked_file import placing
+from maskwright.placing import placing
 from maskwright.ragged import offsets_of
 
 FORMAT = 1

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from maskwright.errors import ResultsError, SaveError
+from maskwright.placing import place_bytes
 
 
 def write_json(path: Path, value: Any) -> Path:
@@ -25,21 +26,7 @@ def write_json(path: Path, value: Any) -> Path:
 
 def write_text(path: Path, text: str) -> Path:
     """`write_json`, for text."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise SaveError(
-            f"{path} cannot be written: {error.strerror or error}. Free some space or choose "
-            "another folder with --out; nothing was left half-written."
-        ) from None
-    return path
+    return place_bytes(path, text.encode())
 
 
 def write_folder(path: Path, fill: Callable[[Path], None]) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from maskwright.errors import ResultsError
 from maskwright.guidance import ScoreStore
 from maskwright.hf import Guidance
 from maskwright.lab.policy import Guided
+from maskwright.placing import placing
 from maskwright.ragged import Ragged, offsets_of
 
 SCORES = "scores"  # a folder: among the checkpoints while the run goes on, beside the model after
@@ -101,15 +101,14 @@ class KeepScores(TrainerCallback):
         scores = self.run.store.read(self.run.ids)
         values = scores.values.astype(np.float16)
         exact = np.array_equal(values.astype(np.float32), scores.values, equal_nan=True)
-        temporary = path.with_name(f".{path.name}.tmp.npz")
-        np.savez(
-            temporary,
-            allow_pickle=False,
-            ids=self.run.ids,
-            lengths=scores.lengths,
-            values=values if exact else scores.values,
-        )
-        os.replace(temporary, path)
+        with placing(path) as temporary, temporary.open("wb") as file:
+            np.savez(
+                file,
+                allow_pickle=False,
+                ids=self.run.ids,
+                lengths=scores.lengths,
+                values=values if exact else scores.values,
+            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,13 +1,12 @@
 """One self-contained HTML file from one results file."""
 
-import contextlib
-import os
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from maskwright.errors import MissingExtra, ResultsError, SaveError
+from maskwright.errors import MissingExtra, ResultsError
+from maskwright.placing import place_bytes
 from maskwright.report import examples, facts, formatting, tables
 
 FORMAT = "maskwright.results/1"
@@ -37,19 +36,7 @@ def write_report(results: Mapping[str, Any], path: Path) -> Path:
     """
     page = render_page(results)
     path = Path(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(page, encoding="utf-8", newline="\n")
-        os.replace(draft, path)
-    except OSError as error:
-        raise SaveError(
-            f"The report could not be written to {path}: {error.strerror or error}. "
-            "Nothing was changed there; choose a folder that you may write to."
-        ) from error
-    finally:
-        _discard(draft)
-    return path
+    return place_bytes(path, page.encode())
 
 
 def render_page(results: Mapping[str, Any]) -> str:
@@ -189,9 +176,3 @@ def _yaml(config: Mapping[str, Any]) -> str:
     except ModuleNotFoundError as error:
         raise MissingExtra("PyYAML", "lab") from error
     return yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=88).rstrip()
-
-
-def _discard(draft: Path) -> None:
-    """Remove the draft if it is still there; a failure here must not hide the first one."""
-    with contextlib.suppress(OSError):
-        draft.unlink(missing_ok=True)

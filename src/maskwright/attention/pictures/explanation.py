@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import sys
@@ -24,7 +23,8 @@ from maskwright.attention.pictures import svg as picture_svg
 from maskwright.attention.pictures import text as picture_text
 from maskwright.attention.pictures.counts import Counts, count
 from maskwright.attention.pictures.picture import Picture, cell_size, draw
-from maskwright.errors import ConfigError, SaveError
+from maskwright.errors import ConfigError
+from maskwright.placing import place_bytes
 
 # Tokens of a block, on each axis, where the backend has no blocks of its own.
 BLOCK = 128
@@ -175,13 +175,13 @@ class Explanation:
         path = Path(path)
         match path.suffix.lower():
             case ".svg":
-                return _write(path, self.svg().encode())
+                return place_bytes(path, self.svg().encode())
             case ".png":
-                return _write(path, self.png())
+                return place_bytes(path, self.png())
             case ".html":
-                return _write(path, self.html().encode())
+                return place_bytes(path, self.html().encode())
             case ".txt":
-                return _write(path, f"{self.text()}\n".encode())
+                return place_bytes(path, f"{self.text()}\n".encode())
         raise ConfigError(
             f"{path} has the ending {path.suffix!r}; an explanation is saved as .svg, .png, .html "
             "or .txt."
@@ -359,22 +359,3 @@ def _bytes(count: int) -> str:
 
 def _many(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-def _write(path: Path, content: bytes) -> Path:
-    """Writes to a temporary name beside ``path``, and renames it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise SaveError(
-            f"{path} cannot be written: {error.strerror or error}. Free some space or choose "
-            "another folder; nothing was left half-written."
-        ) from None
-    return path
