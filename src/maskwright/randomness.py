@@ -30,6 +30,7 @@ BLOCKS = 12
 CHANCE, HINTS = 13, 14
 PROBE = 15
 PROPOSE = 16
+TILE = 17
 
 
 def mix(word: int) -> int:

@@ -89,11 +89,11 @@ def test_pmi_literally():
         log[20, 21, 30] - log[20, 21] - log[(30,)],
         log[20, 21, 30] - log[(20,)] - log[21, 30],
     )
-    from maskwright.corruption.phrases import Counts, _words
+    from maskwright.corruption.phrases import Counts, word_hashes
     from maskwright.corruption.words import mark_units
 
     batch = TokenBatch(tokens, np.arange(300))
-    hashes, _, apart = _words(tokens, mark_units(batch, WORDS, "tokens"))
+    hashes, _, apart = word_hashes(tokens, mark_units(batch, WORDS, "tokens"))
     found = Counts(hashes, apart, 3, 50)
     scores = dict(zip(found.grams[3].tolist(), found.scores(3).tolist(), strict=True))
     assert scores[int(grams((20, 21, 30)).hashes[0])] == pytest.approx(best)

@@ -25,7 +25,15 @@ from maskwright.corruption.plan import Action, MaskPlan
 from maskwright.corruption.rate import SampledRate, TwoPointRate
 from maskwright.corruption.recipes import RECIPES, recipe
 from maskwright.corruption.recurring import Recurring
-from maskwright.corruption.refresh import Coverage, Dynamic, EverySteps, Refresh, Rotating, Static
+from maskwright.corruption.refresh import (
+    Coverage,
+    Dynamic,
+    EverySteps,
+    Refresh,
+    RollingWindow,
+    Rotating,
+    Static,
+)
 from maskwright.corruption.scored import Above, Weighted
 from maskwright.corruption.select import Select, Tokens
 from maskwright.corruption.sliding import Sliding
@@ -76,6 +84,7 @@ __all__ = [
     "Random",
     "Recurring",
     "Refresh",
+    "RollingWindow",
     "Rotate",
     "Rotating",
     "SampledRate",

@@ -18,7 +18,7 @@ from maskwright.corruption.emit.batch import IGNORE
 from maskwright.corruption.emit.diffusion import Diffusion
 from maskwright.corruption.plan import IN_PLACE, Action
 from maskwright.corruption.rate import SampledRate, TwoPointRate, rate_at
-from maskwright.corruption.refresh import Coverage
+from maskwright.corruption.refresh import Coverage, RollingWindow
 from maskwright.corruption.select import Tokens
 from maskwright.errors import BatchError, PolicyError
 from maskwright.torch_randomness import GAMMA, mix, shift, signed
@@ -233,6 +233,8 @@ def _require_elementwise(masking: Masking) -> None:
         reason = "exact=True orders the tokens of a sample"
     elif isinstance(masking.rate, TwoPointRate):
         reason = f"the rate {masking.rate} is drawn by the CPU only"
+    elif isinstance(masking.refresh, RollingWindow):
+        reason = f"the tiles of {masking.refresh} are cut by the CPU only"
     elif moving:
         reason = f"{moving[0]} moves tokens"
     else:

@@ -20,7 +20,8 @@ from maskwright.clock import Clock
 from maskwright.corruption.emit.batch import IGNORE, MaskedBatch
 from maskwright.corruption.kernels import NOTHING, draw, sample_key
 from maskwright.corruption.rate import rate_at
-from maskwright.corruption.refresh import Coverage
+from maskwright.corruption.refresh import Coverage, RollingWindow
+from maskwright.corruption.rolling import tiles_of
 from maskwright.ragged import Side
 from maskwright.randomness import ACT, REPLACE, SELECT
 
@@ -51,11 +52,16 @@ def mask(
     if isinstance(masking.refresh, Coverage):
         first, last = masking.refresh.window(clock)
     low = randomness.threshold(first)
+    if isinstance(masking.refresh, RollingWindow):
+        cut = tiles_of(batch, masking.refresh, clock)
+        tiles = cut.first, cut.offsets, cut.ids
+    else:  # a sample that is drawn as a whole is one tile
+        tiles = np.arange(len(lengths) + 1), tokens.offsets, batch.sample_ids
     # One block, since the C library gives three of this size back to the system after each batch,
     # and fetching fresh pages for the next takes longer than filling them.
     block = torch.empty((3, len(lengths), columns), dtype=torch.int64)
     inside = mask_and_pad(
-        tokens.values, tokens.offsets, batch.sample_ids, np.uint64(run_key), low,
+        tokens.values, tokens.offsets, *tiles, np.uint64(run_key), low,
         randomness.threshold(last) - low, vocabulary.maskable,
         NOTHING if batch.protected is None else batch.protected.values,
         *masking._acts, -1 if vocabulary.mask_id is None else vocabulary.mask_id,
@@ -91,11 +97,12 @@ def hits(key, first, low, width):
 
 @njit(cache=True, nogil=True)
 def mask_and_pad(
-    values, offsets, sample_ids, run_key, low, width, maskable, protected, codes, limits, mask_id,
-    replacements, targets, left, fill, ignore, block,
+    values, offsets, first_tiles, tile_offsets, tile_ids, run_key, low, width, maskable, protected,
+    codes, limits, mask_id, replacements, targets, left, fill, ignore, block,
 ):  # fmt: skip
     """`kernels.select_independent`, `act_in_place` and `emit_mlm`, row by row while each row is in
-    the cache: into ``block``, the ``(3, B, S)`` input ids, attention mask and labels.
+    the cache: into ``block``, the ``(3, B, S)`` input ids, attention mask and labels. Draws are
+    those of `Tiles`.
 
     Returns False, with the block half written, where an id is not one of the vocabulary. Counters
     are unsigned, so that the compiler need not ask whether an index is counted from the end.
@@ -136,34 +143,41 @@ def mask_and_pad(
         for i in range(size):
             ones[i] = 1
 
-        sample_id = np.uint64(sample_ids[row])
-        key = sample_key(run_key, sample_id, np.uint64(SELECT))
-        selected = np.uint64(0)
-        for first in range(0, size, 64):
-            word = hits(key, np.uint64(first), low, width)
-            if size - first < 64:
-                word &= (np.uint64(1) << np.uint64(size - first)) - np.uint64(1)
-            while word:
-                place = np.uint64(first) + lowest_bit(word)  # pyright: ignore[reportCallIssue]
-                word &= word - np.uint64(1)
-                places[selected] = place  # overwritten by the next unless it counts
-                free = not (guarded and protected[np.uint64(start) + place])
-                selected += np.uint64(maskable[np.uint64(ids[place])] and free)
+        for tile in range(first_tiles[row], first_tiles[row + 1]):
+            begin, finish = tile_offsets[tile] - start, tile_offsets[tile + 1] - start
+            inputs, targeted, predicted = (
+                ids[begin:finish],
+                wanted[begin:finish],
+                labels[begin:finish],
+            )
+            here = np.uint64(start + begin)
+            key = sample_key(run_key, np.uint64(tile_ids[tile]), np.uint64(SELECT))
+            selected = np.uint64(0)
+            for first in range(0, finish - begin, 64):
+                word = hits(key, np.uint64(first), low, width)
+                if finish - begin - first < 64:
+                    word &= (np.uint64(1) << np.uint64(finish - begin - first)) - np.uint64(1)
+                while word:
+                    place = np.uint64(first) + lowest_bit(word)  # pyright: ignore[reportCallIssue]
+                    word &= word - np.uint64(1)
+                    places[selected] = place  # overwritten by the next unless it counts
+                    free = not (guarded and protected[here + place])
+                    selected += np.uint64(maskable[np.uint64(inputs[place])] and free)
 
-        key = sample_key(run_key, sample_id, np.uint64(ACT))
-        for j in range(selected):
-            u = draw(key, places[j]) >> np.uint64(11)
-            later = second_code if u < second_limit else third_code
-            acts[j] = first_code if u < first_limit else later
-        drawn = np.uint64(0)
-        for j in range(selected):
-            place = places[j]
-            labels[place] = wanted[place]
-            ids[place] = mask_id if acts[j] == 1 else ids[place]
-            random[drawn] = place
-            drawn += np.uint64(acts[j] == 2)
-        key = sample_key(run_key, sample_id, np.uint64(REPLACE))
-        for j in range(drawn):
-            u = draw(key, random[j]) >> np.uint64(32)
-            ids[random[j]] = replacements[(u * many) >> np.uint64(32)]
+            key = sample_key(run_key, np.uint64(tile_ids[tile]), np.uint64(ACT))
+            for j in range(selected):
+                u = draw(key, places[j]) >> np.uint64(11)
+                later = second_code if u < second_limit else third_code
+                acts[j] = first_code if u < first_limit else later
+            drawn = np.uint64(0)
+            for j in range(selected):
+                place = places[j]
+                predicted[place] = targeted[place]
+                inputs[place] = mask_id if acts[j] == 1 else inputs[place]
+                random[drawn] = place
+                drawn += np.uint64(acts[j] == 2)
+            key = sample_key(run_key, np.uint64(tile_ids[tile]), np.uint64(REPLACE))
+            for j in range(drawn):
+                u = draw(key, random[j]) >> np.uint64(32)
+                inputs[random[j]] = replacements[(u * many) >> np.uint64(32)]
     return True

@@ -22,7 +22,14 @@ from maskwright.corruption.rate import (
     rates_of,
     whole_rates,
 )
-from maskwright.corruption.refresh import Coverage, Dynamic, Refresh, parse_refresh
+from maskwright.corruption.refresh import (
+    Coverage,
+    Dynamic,
+    Refresh,
+    RollingWindow,
+    parse_refresh,
+)
+from maskwright.corruption.rolling import check_rolling, tiled
 from maskwright.corruption.select import Select, Tokens
 from maskwright.corruption.selection import Draw, Selection
 from maskwright.errors import BatchError, PolicyError, VocabularyError
@@ -48,7 +55,7 @@ class Masking:
         act: what happens to a selected unit; ``0.8 * Mask() + 0.1 * Random() + 0.1 * Keep()``
             unless given.
         refresh: ``"static"``, ``"dynamic"``, ``"rotating-10"``, ``"every-1000-steps"``,
-            ``"coverage-0.15"``, or a `Refresh`.
+            ``"coverage-0.15"``, ``"window-512"``, or a `Refresh`.
         exact: select exactly ``rate`` of each sample's maskable tokens (rounded up or down by
             chance, so that the mean is the rate) instead of drawing each on its own.
         at_least: with ``exact``, the fewest tokens to select in a sample.
@@ -97,6 +104,8 @@ class Masking:
                 f"A coverage refresh sets the rate of an epoch: rate={self.rate} must be its "
                 f"{self.refresh.rate:g}."
             )
+        if isinstance(self.refresh, RollingWindow):
+            check_rolling(self)
         self.emit.check(self)
 
     def bind(self, vocabulary: Vocabulary) -> Masking:
@@ -142,9 +151,19 @@ class Masking:
         clock = clock or Clock()
         vocabulary = self.bound
         _check_ids(batch.tokens.values, vocabulary)
-        draw = self.draw(batch, clock)
-        selection = self.select(batch, vocabulary, draw)
-        return self._act(batch, clock, draw, selection)
+        if not isinstance(self.refresh, RollingWindow):
+            draw = self.draw(batch, clock)
+            selection = self.select(batch, vocabulary, draw)
+            return self._act(batch, batch, clock, draw, selection)
+        tiles = tiled(self, batch, vocabulary, clock)
+        draw = self.draw(tiles, clock)
+        try:
+            selection = self.select(tiles, vocabulary, draw)
+        except BatchError:
+            # nobody knows the ids of tiles: let the error name the sample
+            self.select(batch, vocabulary, self.draw(batch, clock))
+            raise
+        return self._act(batch, tiles, clock, draw, selection)
 
     def mask(
         self,
@@ -183,11 +202,13 @@ class Masking:
             low, rates = np.full(len(batch), first), np.full(len(batch), last)
         return Draw(key, low, rates, self.exact, self.at_least, clock, covering)
 
-    def _act(self, batch: TokenBatch, clock: Clock, draw: Draw, selection: Selection) -> MaskPlan:
-        """Draws what happens to each unit."""
+    def _act(
+        self, batch: TokenBatch, drawn: TokenBatch, clock: Clock, draw: Draw, selection: Selection
+    ) -> MaskPlan:
+        """Draws what happens to each unit; ``drawn`` is the batch, or its tiles."""
         from maskwright.corruption import kernels
 
-        vocabulary, tokens, positions = self.bound, batch.tokens, selection.positions
+        vocabulary, tokens, positions = self.bound, drawn.tokens, selection.positions
         codes, limits = self._acts
         units = selection.units
         if units is None and self._joins:
@@ -195,7 +216,7 @@ class Masking:
         actions = np.empty(len(positions), np.uint8)
         replacements = np.empty(len(positions), np.int64)
         mask_id = -1 if vocabulary.mask_id is None else vocabulary.mask_id
-        where = (tokens.values, tokens.offsets, batch.sample_ids, np.uint64(draw.run_key))
+        where = (tokens.values, tokens.offsets, drawn.sample_ids, np.uint64(draw.run_key))
         if units is None and self._plain:
             lacking = -1
             kernels.act_in_place(
@@ -217,8 +238,11 @@ class Masking:
         order = None
         if self.arrange is not None:
             order = self.arrange(batch, vocabulary, draw.run_key)
+        rates = draw.rates
+        if drawn is not batch:  # a number, since it keeps tiles
+            rates = rates_of(self.rate, batch, clock, draw.run_key)
         return MaskPlan(
-            batch, self, clock, positions, actions, replacements, draw.rates, units, inserts,
+            batch, self, clock, positions, actions, replacements, rates, units, inserts,
             self._inserted(batch, draw, inserts), order,
         )  # fmt: skip
 

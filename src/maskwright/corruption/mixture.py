@@ -15,7 +15,7 @@ from maskwright.corruption.arrange import Arrange
 from maskwright.corruption.emit import Emit, MaskedBatch, Seq2Seq
 from maskwright.corruption.masking import Masking
 from maskwright.corruption.plan import MaskPlan
-from maskwright.corruption.refresh import Dynamic, Refresh, parse_refresh
+from maskwright.corruption.refresh import Dynamic, Refresh, RollingWindow, parse_refresh
 from maskwright.errors import PolicyError
 from maskwright.ragged import Ragged, Side
 from maskwright.vocabulary import Vocabulary
@@ -38,8 +38,8 @@ class MixedMasking:
         vocabulary: the ids that it works on; `bind` sets it, in the parts too.
 
     Raises:
-        PolicyError: there is no part, a weight is not above 0, or parts differ in their emit or
-            their vocabulary.
+        PolicyError: there is no part, a weight is not above 0, parts differ in their emit or
+            their vocabulary, or there is a rolling window.
     """
 
     parts: tuple[tuple[float, Masking], ...]
@@ -72,6 +72,12 @@ class MixedMasking:
                 raise PolicyError(
                     "The parts of MixedMasking are bound to different vocabularies. Bind the "
                     "mixture instead: MixedMasking(…).bind(vocabulary)."
+                )
+        for refresh in (self.refresh, *(part.refresh for _, part in self.parts)):
+            if isinstance(refresh, RollingWindow):
+                raise PolicyError(
+                    f"MixedMasking masks a sample by one of its parts, all of it; refresh="
+                    f'"{refresh}" draws it tile by tile. Use refresh="dynamic", or a Masking alone.'
                 )
         if self.vocabulary is None:
             object.__setattr__(self, "vocabulary", self.parts[0][1].vocabulary)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -72,10 +76,11 @@ class Phrases:
     def load(cls, path: str | Path) -> Phrases:
         """Reads what `save` wrote."""
         try:
-            with np.load(path, allow_pickle=False) as file:
+            # from memory: where a file is damaged, numpy would leave it open
+            with np.load(io.BytesIO(Path(path).read_bytes()), allow_pickle=False) as file:
                 of: Unit = "words" if str(file["of"]) == "words" else "tokens"
                 return cls(file["hashes"], int(file["longest"]), of, int(file["size"]))
-        except (OSError, KeyError, ValueError, EOFError) as error:
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"{path} holds no phrases that Phrases.save wrote: {error}") from None
 
     @cached_property
@@ -120,7 +125,7 @@ class Collocations(Select):
             )
         marks = mark_units(batch, vocabulary, phrases.of)
         if len(phrases):
-            words = _words(batch.tokens, marks)
+            words = word_hashes(batch.tokens, marks)
             phrase_kernels.join(
                 *words, len(words[0]), phrases.hashes, *phrases.table, phrases.longest, marks
             )
@@ -164,15 +169,28 @@ def learn_phrases(
     batch = TokenBatch(tokens, np.arange(len(tokens)), word_starts)
     known = word_starts is not None or vocabulary.word_start is not None
     of: Unit = "words" if known else "tokens"
-    hashes, _, apart = _words(tokens, mark_units(batch, vocabulary, of))
-    kept = []
+    hashes, _, apart = word_hashes(tokens, mark_units(batch, vocabulary, of))
     counts = Counts(hashes, apart, longest, min_count)
+    return Phrases(best_phrases(counts, longest, size), longest, of, vocabulary.size)
+
+
+class Scored(Protocol):
+    """The n-grams of each length, as rising hashes, and what they score."""
+
+    grams: dict[int, np.ndarray]
+
+    def scores(self, length: int) -> np.ndarray: ...
+
+
+def best_phrases(counts: Scored, longest: int, size: int) -> np.ndarray:
+    """The hashes of the best ``size`` n-grams, each length with its share, rising."""
+    kept = []
     for length in range(2, longest + 1):
         share = 2.0 ** -(length - 1 if length < longest else longest - 2)
         scores = counts.scores(length)
         best = np.argsort(-scores, kind="stable")[: round(size * share)]
         kept.append(counts.grams[length][best[scores[best] > 0]])
-    return Phrases(np.unique(np.concatenate(kept)), longest, of, vocabulary.size)
+    return np.unique(np.concatenate(kept))
 
 
 class Counts:
@@ -190,7 +208,7 @@ class Counts:
         runs = np.zeros(len(words), np.uint64)
         for length in range(1, longest + 1):
             # the last few words have no run of this length; what they hash is never looked at
-            runs = _absorb(runs, np.roll(words, 1 - length))
+            runs = absorb_array(runs, np.roll(words, 1 - length))
             starts = np.flatnonzero(room >= length)
             grams, first, counts = np.unique(runs[starts], return_index=True, return_counts=True)
             often = counts >= least
@@ -219,12 +237,12 @@ class Counts:
         return self.logs[length][np.searchsorted(self.grams[length], self.runs[length][places])]
 
 
-def _absorb(keys: np.ndarray, words: np.ndarray) -> np.ndarray:
+def absorb_array(keys: np.ndarray, words: np.ndarray) -> np.ndarray:
     """`randomness.absorb`, element by element."""
     return randomness.mix_array(keys ^ randomness.mix_array(words + np.uint64(randomness.GAMMA)))
 
 
-def _words(tokens: Ragged, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def word_hashes(tokens: Ragged, marks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Hash of each word, its first position, and whether it stands apart from the one before."""
     from maskwright.corruption import phrase_kernels
 

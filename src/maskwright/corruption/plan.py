@@ -35,6 +35,8 @@ class Action(IntEnum):
 
 # Actions that leave one token for one token.
 IN_PLACE = (Action.MASK, Action.RANDOM, Action.KEEP)
+# Actions after which one token stands for a whole unit.
+JOINING = (Action.SENTINEL, Action.INFILL)
 
 _NONE = np.empty(0, np.int64)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from maskwright import randomness
 from maskwright.clock import Clock
 from maskwright.corruption.mixture import MixedMasking
-from maskwright.corruption.plan import MaskPlan
+from maskwright.corruption.plan import Action, MaskPlan
 
 Placed = tuple[int, int]  # an id, and its place in the sample before (-1: put in)
 
@@ -70,6 +70,28 @@ def spans(plan: MaskPlan, row: int, *, closing: bool, eos: bool) -> list[int]:
         if last in vocabulary.special_ids and last not in vocabulary.sentinel_ids:
             out.append(last)
     return out
+
+
+def input_places(plan: MaskPlan, row: int, placed: list[Placed]) -> list[int]:
+    """For each id of an input, the place of the one token that it stands for."""
+    joined = set()
+    for unit in units_of(plan, row):
+        for place in unit:
+            position = int(plan.batch.tokens.offsets[row]) + place
+            action = plan.actions[plan.positions.tolist().index(position)]
+            if action in (Action.SENTINEL, Action.INFILL):
+                joined.add(place)
+    return [-1 if place in joined else place for _, place in placed]
+
+
+def span_places(plan: MaskPlan, row: int, *, closing: bool, eos: bool) -> list[int]:
+    """For each of T5's labels, the place of its token; -1 at sentinels."""
+    out: list[int] = []
+    for unit in units_of(plan, row):
+        out += [-1, *unit]
+    out += [-1] * closing
+    labels = spans(plan, row, closing=closing, eos=eos)
+    return out + [len(tokens_of(plan, row)) - 1] * (len(labels) - len(out))
 
 
 def shifted(plan: MaskPlan, row: int, start_id: int) -> list[Placed]:

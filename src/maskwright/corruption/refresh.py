@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+
 from maskwright.clock import Clock
 from maskwright.errors import PolicyError, unknown
 
@@ -20,6 +22,7 @@ class Refresh(Protocol):
     """Maps the clock to the refresh key, at least 0.
 
     `Coverage` also says which draws it takes at this moment; all others take those below the rate.
+    Under `RollingWindow` each part of a sample has a key of its own.
     """
 
     def key(self, clock: Clock) -> int: ...
@@ -125,6 +128,54 @@ class Coverage:
         return f"coverage-{self.rate:g}"
 
 
+@dataclass(frozen=True)
+class RollingWindow:
+    """One part of each sample is drawn anew in an epoch, and the rest keeps its masks.
+
+    A sample is cut into tiles of ``width`` tokens, the last one shorter. In epoch ``e`` tile
+    ``e mod tiles`` is drawn anew; every other tile keeps the draw of the last epoch in which it was
+    its turn, or that of epoch 0, which draws all. A sample of one tile is drawn anew every epoch.
+
+    A tile is drawn as if it were a sample: budgets (``exact``, ``at_least``), ranks and weights of
+    scores are those of the tile, so that nothing which happens in one can change another. Words
+    belong to the tile of their first token. What goes with it: `Tokens`, `WholeWords`, `Above`,
+    `Weighted`, `Cautious` and what is made of them, at rates that do not change, with acts that
+    leave tokens where they are.
+
+    With scores, a kept tile must be drawn by the scores that it was drawn by:
+    ``ScoreStore.create(…, update_window=width)``.
+    """
+
+    width: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.width, int) or isinstance(self.width, bool) or self.width < 1:
+            raise PolicyError(
+                f"RollingWindow: width counts tokens and must be at least 1, got {self.width!r}."
+            )
+
+    def key(self, clock: Clock) -> int:
+        """0: what differs from tile to tile, and from turn to turn, is in the ids of the tiles."""
+        self.epoch(clock)
+        return 0
+
+    def epoch(self, clock: Clock) -> int:
+        """Whose turn it is."""
+        return _epoch(clock, self)
+
+    def tiles(self, lengths: np.ndarray) -> np.ndarray:
+        """How many tiles samples of these lengths have, int64; none where there are no tokens."""
+        return -(-lengths // self.width)
+
+    def inside(self, places: np.ndarray, lengths: np.ndarray, epoch: int) -> np.ndarray:
+        """Whether tokens at these places of samples of these lengths are drawn anew in an epoch,
+        where no words move the edges; ``(N,)`` bool."""
+        return places // self.width == epoch % np.maximum(self.tiles(lengths), 1)
+
+    def __str__(self) -> str:
+        return f"window-{self.width}"
+
+
 def _epoch(clock: Clock, refresh: object) -> int:
     if clock.epoch is None:
         raise PolicyError(
@@ -136,7 +187,8 @@ def _epoch(clock: Clock, refresh: object) -> int:
 
 
 def parse_refresh(text: str) -> Refresh:
-    """``static``, ``dynamic``, ``rotating-10``, ``every-1000-steps`` or ``coverage-0.15``.
+    """``static``, ``dynamic``, ``rotating-10``, ``every-1000-steps``, ``coverage-0.15`` or
+    ``window-512``.
 
     >>> parse_refresh("rotating-10")
     Rotating(draws=10)
@@ -151,8 +203,7 @@ def parse_refresh(text: str) -> Refresh:
         return Coverage(float(match[1]))
     if match := re.fullmatch(r"every-(\d+)-steps", text):
         return EverySteps(int(match[1]))
-    raise PolicyError(
-        unknown(
-            "refresh", text, ["static", "dynamic", "rotating-N", "every-N-steps", "coverage-RATE"]
-        )
-    )
+    if match := re.fullmatch(r"window-(\d+)", text):
+        return RollingWindow(int(match[1]))
+    known = ["static", "dynamic", "rotating-N", "every-N-steps", "coverage-RATE", "window-N"]
+    raise PolicyError(unknown("refresh", text, known))

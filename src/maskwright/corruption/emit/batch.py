@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 import torch
 
-from maskwright.corruption.plan import IN_PLACE, MaskPlan
+from maskwright.corruption.plan import IN_PLACE, JOINING, Action, MaskPlan
 from maskwright.errors import BatchError, PolicyError
 from maskwright.ragged import Ragged, Side
 
@@ -42,6 +42,9 @@ class MaskedBatch:
         reader: ``"decoder"``: the batch is the decoder's side, and its tensors are named so.
         prefix_lengths: ``(B,)`` int64: tokens of each sample that are given and not predicted
             (`PrefixLM`); no model's ``forward`` takes them, an attention pattern does.
+        label_origin: what makes, when it is asked for, the place in its sample of the token that
+            each label is of, -1 where it is of none: ``(B, T)`` int64. ``None``: labels stand
+            beside their tokens, as `origin` has them.
     """
 
     input_ids: torch.Tensor
@@ -54,6 +57,7 @@ class MaskedBatch:
     origins: Ragged | None = None
     reader: str = ""
     prefix_lengths: torch.Tensor | None = None
+    label_origin: Callable[[], torch.Tensor] | None = None
 
     @cached_property
     def plan(self) -> MaskPlan:
@@ -94,6 +98,50 @@ class MaskedBatch:
         mask of an infilled span) comes from the place of the unit's first token."""
         origins = self.plan.origin if self.origins is None else self.origins
         return origins.to_padded(-1, side=self.side, length=self.input_ids.shape[1])
+
+    @cached_property
+    def input_places(self) -> torch.Tensor:
+        """For each id of ``input_ids``, the place in its sample of the token that stands there, or
+        stood there before it was masked or replaced: ``(B, S)`` int32. -1 at padding, at tokens
+        that were put in and, other than in `origin`, at what stands for a whole unit."""
+        plan, places = self.plan, self.origin.numpy().astype(np.int32)
+        stood = plan.positions[np.isin(plan.actions, JOINING)]
+        if len(stood):
+            joined = np.zeros(len(plan.batch.tokens.values), np.bool_)
+            joined[stood] = True
+            rows, columns = np.nonzero(places >= 0)
+            stands = joined[plan.batch.tokens.offsets[rows] + places[rows, columns]]
+            places[rows[stands], columns[stands]] = -1
+        return torch.from_numpy(places)
+
+    @cached_property
+    def label_places(self) -> torch.Tensor:
+        """For each of ``labels``, the place in its sample of the token to predict, ``(B, T)``
+        int32; -1 where there is no label, or one of no token (a sentinel, a marker).
+
+        Raises:
+            BatchError: labels do not stand beside the inputs, and the emit does not say where
+                their tokens are.
+        """
+        if self.label_origin is None and self.labels.shape != self.input_ids.shape:
+            raise BatchError(
+                f"emit={self.plan.masking.emit} makes labels of shape {tuple(self.labels.shape)} "
+                f"beside inputs of shape {tuple(self.input_ids.shape)}, and does not say of which "
+                "token each is. Give MaskedBatch(…, label_origin=…)."
+            )
+        places = self.origin if self.label_origin is None else self.label_origin()
+        wanted = np.where(self.labels.numpy() == IGNORE, -1, places.numpy())
+        return torch.from_numpy(wanted.astype(np.int32))
+
+    @cached_property
+    def sample_mask(self) -> torch.Tensor:
+        """What became of each token of the samples as they were, padded on the right: ``(B, L)``
+        int8. 0 at padding, 1 not selected, 2 selected and shown as it is, 3 selected and not
+        shown."""
+        tokens, plan = self.plan.batch.tokens, self.plan
+        states = np.ones(len(tokens.values), np.int8)
+        states[plan.positions] = np.where(plan.actions == Action.KEEP, 2, 3)
+        return tokens.like(states).to_padded(0)
 
     def new_places(self) -> Ragged:
         """For each token before, its column in ``input_ids``; -1 where it is there no more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -74,10 +75,15 @@ class Decoder:
         read = _shifted(plan.corrupted, self.start_id)
         input_ids, attended = padded_inputs(read, plan, side, length, multiple)
         labels = next_token_targets(plan).to_padded(IGNORE, side=side, length=input_ids.shape[1])
-        origins = _shifted(plan.origin, -1)
-        return MaskedBatch(
-            input_ids, attended, labels, plan, side, origins=origins, reader="decoder"
+        origins, tokens = _shifted(plan.origin, -1), plan.batch.tokens
+        # labels are not shifted
+        places = partial(
+            tokens.like(tokens.positions).to_padded, -1, side=side, length=labels.shape[1]
         )
+        return MaskedBatch(
+            input_ids, attended, labels, plan, side,
+            origins=origins, label_origin=places, reader="decoder",
+        )  # fmt: skip
 
     def check(self, masking: Masking | MixedMasking) -> None:
         """Refuses acts after which inputs and labels would not be aligned."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -74,14 +76,19 @@ class Seq2Seq:
     ) -> MaskedBatch:
         self.check(plan.masking)
         input_ids, attended = padded_inputs(plan.corrupted, plan, side, length, multiple)
+        tokens = plan.batch.tokens
         if self.target == "original":
-            labels = targets_of(plan)
+            rows, places = targets_of(plan), lambda: tokens.positions
         elif self.target == "spans":
-            labels = self._spans(plan)
+            rows, places = self._spans(plan)
         else:
             many = np.bincount(_rows(plan), minlength=len(plan.batch))
-            labels = Ragged(plan.targets, offsets_of(many))
-        return MaskedBatch(input_ids, attended, self._padded(labels, plan, multiple), plan, side)
+            rows, places = Ragged(plan.targets, offsets_of(many)), partial(_places, plan)
+        labels = self._padded(rows, plan, multiple)
+        return MaskedBatch(
+            input_ids, attended, labels, plan, side,
+            label_origin=lambda: rows.like(places()).to_padded(-1, length=labels.shape[1]),
+        )  # fmt: skip
 
     def check(self, masking: Masking | MixedMasking) -> None:
         """Refuses acts whose units the labels could not name."""
@@ -116,7 +123,8 @@ class Seq2Seq:
             )
         return labels.to_padded(IGNORE, side="right", length=length)
 
-    def _spans(self, plan: MaskPlan) -> Ragged:
+    def _spans(self, plan: MaskPlan) -> tuple[Ragged, Callable[[], np.ndarray]]:
+        """T5's labels, and what makes the place of each one's token; -1 at sentinels."""
         vocabulary, tokens = plan.masking.bound, plan.batch.tokens
         # an empty unit stands for no token, so no label could name it
         if vocabulary.mask_id is not None and (plan.inserted == vocabulary.mask_id).any():
@@ -147,7 +155,14 @@ class Seq2Seq:
                 )
             out[offsets[:-1] + own] = sentinels[spans]
         out[offsets[1:][ends] - 1] = endings[ends]
-        return Ragged(out, offsets)
+
+        def origins() -> np.ndarray:
+            origins = np.full(len(out), -1, np.int64)
+            origins[places] = _places(plan)
+            origins[offsets[1:][ends] - 1] = tokens.lengths[ends] - 1
+            return origins
+
+        return Ragged(out, offsets), origins
 
     def _endings(self, plan: MaskPlan) -> tuple[np.ndarray, np.ndarray]:
         """Which samples end in a special token of their own, ``(B,)`` bool, and that token."""
@@ -169,6 +184,11 @@ class Seq2Seq:
 def _rows(plan: MaskPlan) -> np.ndarray:
     """The row of each selected token, ``(K,)``."""
     return np.searchsorted(plan.batch.tokens.offsets, plan.positions, side="right") - 1
+
+
+def _places(plan: MaskPlan) -> np.ndarray:
+    """The place of each selected token in its sample, ``(K,)``."""
+    return plan.positions - plan.batch.tokens.offsets[_rows(plan)]
 
 
 def _firsts(plan: MaskPlan) -> np.ndarray:
