@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 STATUS = 130
-_RESUMING = ("compare", "train")
+_RESUMING = ("compare", "prepare", "train")
 
 
 def message(command: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from maskwright.data.corpus import build_table
 from maskwright.data.packages import PACKAGED, Packaged, fetch
+from maskwright.data.sharded_table import ShardedTable
 from maskwright.data.sources import Corpus, load_corpus
 from maskwright.data.table import TokenTable
 from maskwright.data.table_cache import cached_table
@@ -12,6 +13,7 @@ __all__ = [
     "PACKAGED",
     "Corpus",
     "Packaged",
+    "ShardedTable",
     "TableWriter",
     "TokenTable",
     "build_table",

@@ -53,49 +53,79 @@ def build_table(
         DataError: the documents hold no token at all.
         SaveError: the table cannot be written.
     """
-    vocabulary = Vocabulary.from_tokenizer(tokenizer)
-    with_words = bool(getattr(tokenizer, "is_fast", False))
     meta = {
         "tokenizer": tokenizer_fingerprint(tokenizer),
         "corpus": corpus_fingerprint,
         "max_length": max_length,
         "split": split,
     }
-    prefix, suffix = special_affixes(tokenizer)
-    room = max_length - len(prefix) - len(suffix)
-    if room < 1:
-        raise ConfigError(
-            f"max_length={max_length} leaves no room beside the {len(prefix) + len(suffix)} "
-            f"special tokens of this tokenizer. Use at least {len(prefix) + len(suffix) + 1}; "
-            "128 to 512 is usual."
-        )
-    # an unknown word is a word, though its id is special
-    special = np.array([i for i in vocabulary.special_ids if i != tokenizer.unk_token_id])
-    done = 0
     with TableWriter(
-        path, vocabulary_size=vocabulary.size, meta=meta, word_starts=with_words
+        path,
+        vocabulary_size=Vocabulary.from_tokenizer(tokenizer).size,
+        meta=meta,
+        word_starts=knows_words(tokenizer),
     ) as writer:
-        for texts in _batches(documents):
-            ids, counts, starts = _tokenise(tokenizer, texts, with_words)
-            if starts is not None:
-                # special tokens written out in the text are ids, but not words
-                starts[np.isin(ids, special)] = 0
-            numbers, lengths, sources = _cut(counts, room, first_document=done)
-            tokens = _wrap(ids, lengths, sources, prefix, suffix)
-            if starts is not None:
-                blank = [0] * len(prefix), [0] * len(suffix)
-                starts = _wrap(starts, lengths, sources, *blank)
-            whole = lengths + len(prefix) + len(suffix)
-            writer.add(tokens, whole, documents=numbers, word_starts=starts)
-            done += len(texts)
-            if progress is not None:
-                progress(done, writer.tokens)
+        done = add_documents(writer, documents, tokenizer, max_length=max_length, progress=progress)
         if writer.samples == 0:
             raise DataError(
                 f"The {done} documents of split {split!r} hold no token: there is nothing to "
                 "mask in special tokens alone. Check the text column and the tokenizer."
             )
     return writer.table
+
+
+def knows_words(tokenizer: Any) -> bool:
+    """Whether it says which characters a token came from, so that word starts are known."""
+    return bool(getattr(tokenizer, "is_fast", False))
+
+
+def add_documents(
+    writer: TableWriter,
+    documents: Iterable[str],
+    tokenizer: Any,
+    *,
+    max_length: int,
+    progress: Progress | None = None,
+) -> int:
+    """Adds the samples of ``documents``, as `build_table` cuts them; how many documents they were.
+
+    Args:
+        writer: made with ``word_starts`` exactly where `knows_words` says so.
+    """
+    with_words = knows_words(tokenizer)
+    prefix, suffix = special_affixes(tokenizer)
+    room = room_for_text(tokenizer, max_length)
+    # an unknown word is a word, though its id is special
+    ids_of = Vocabulary.from_tokenizer(tokenizer).special_ids
+    special = np.array([i for i in ids_of if i != tokenizer.unk_token_id])
+    done = 0
+    for texts in _batches(documents):
+        ids, counts, starts = _tokenise(tokenizer, texts, with_words)
+        if starts is not None:
+            # special tokens written out in the text are ids, but not words
+            starts[np.isin(ids, special)] = 0
+        numbers, lengths, sources = _cut(counts, room, first_document=done)
+        tokens = _wrap(ids, lengths, sources, prefix, suffix)
+        if starts is not None:
+            blank = [0] * len(prefix), [0] * len(suffix)
+            starts = _wrap(starts, lengths, sources, *blank)
+        whole = lengths + len(prefix) + len(suffix)
+        writer.add(tokens, whole, documents=numbers, word_starts=starts)
+        done += len(texts)
+        if progress is not None:
+            progress(done, writer.tokens)
+    return done
+
+
+def room_for_text(tokenizer: Any, max_length: int) -> int:
+    """How many tokens of text a sample has room for; a `ConfigError` if none."""
+    special = sum(map(len, special_affixes(tokenizer)))
+    if max_length <= special:
+        raise ConfigError(
+            f"max_length={max_length} leaves no room beside the {special} special tokens of this "
+            f"tokenizer. Use at least {special + 1}; 128 to 512 is usual."
+        )
+    return max_length - special
 
 
 def special_affixes(tokenizer: Any) -> tuple[list[int], list[int]]:

@@ -1,4 +1,4 @@
-"""Documents from local files: plain text, JSON lines, CSV and Parquet."""
+"""Documents and rows from local files: plain text, JSON lines, CSV, TSV and Parquet."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from maskwright.errors import DataError, MissingExtra, unknown
 
 _BLANK_LINES = re.compile(r"\n[^\S\n]*\n\s*")
+
+# A row: where it stands, "a.csv, line 7", and the values of the columns that were asked for.
+Row = tuple[str, list[object]]
 
 
 def read_documents(path: Path, column: str) -> list[str]:
@@ -32,13 +35,37 @@ def read_documents(path: Path, column: str) -> list[str]:
                 ".txt file; give a .jsonl, .csv or .parquet file by its own path."
             )
         return [_decode(name) for name in names]
-    readers = {".txt": _read_text, ".jsonl": _read_jsonl, ".csv": _read_csv}
+    if path.suffix.lower() == ".txt":
+        return _BLANK_LINES.split(_decode(path).strip())
+    rows = read_rows(path, {"text_column": column}, others=(".txt",))
+    return [as_text(value, where, column) for where, [value] in rows]
+
+
+def read_rows(
+    path: Path, columns: Mapping[str, str], *, others: tuple[str, ...] = ()
+) -> Iterator[Row]:
+    """The rows of a ``.jsonl``, ``.csv``, ``.tsv`` or ``.parquet`` file.
+
+    Fields of a ``.tsv`` file are not quoted: a quotation mark in them is text.
+
+    Args:
+        columns: setting that names a column → column; errors speak of the setting.
+        others: endings that the caller reads itself.
+
+    Raises:
+        DataError: the file is of no known kind, not UTF-8, malformed, or lacks a column.
+        MissingExtra: Parquet without pyarrow.
+    """
+    readers = {
+        ".jsonl": _read_jsonl,
+        ".csv": _read_csv,
+        ".tsv": _read_csv,
+        ".parquet": _read_parquet,
+    }
     suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        return _read_parquet(path, column)
     if suffix not in readers:
-        raise DataError(f"{path}: {unknown('file type', suffix, [*readers, '.parquet'])}")
-    return readers[suffix](path, column)
+        raise DataError(f"{path}: {unknown('file type', suffix, [*readers, *others])}")
+    return readers[suffix](path, columns)
 
 
 def _decode(path: Path) -> str:
@@ -57,12 +84,7 @@ def _decode(path: Path) -> str:
     return text.replace("\r\n", "\n")
 
 
-def _read_text(path: Path, column: str) -> list[str]:
-    return _BLANK_LINES.split(_decode(path).strip())
-
-
-def _read_jsonl(path: Path, column: str) -> list[str]:
-    documents = []
+def _read_jsonl(path: Path, columns: Mapping[str, str]) -> Iterator[Row]:
     for number, line in enumerate(_decode(path).split("\n"), 1):
         if not line.strip():
             continue
@@ -74,34 +96,45 @@ def _read_jsonl(path: Path, column: str) -> list[str]:
                 "on each line."
             ) from None
         if not isinstance(row, dict):
+            example = ", ".join(f'"{column}": …' for column in columns.values())
             raise DataError(
                 f"{path}, line {number} is a {type(row).__name__}, not an object. Write "
-                '{"text": …} on each line.'
+                f"{{{example}}} on each line."
             )
-        _check_column(f"{path}, line {number}", column, row)
-        documents.append(_text(row[column], f"{path}, line {number}", column))
-    return documents
+        where = f"{path}, line {number}"
+        _check_columns(where, columns, row)
+        yield where, [row[column] for column in columns.values()]
 
 
-def _read_csv(path: Path, column: str) -> list[str]:
+def _read_csv(path: Path, columns: Mapping[str, str]) -> Iterator[Row]:
+    tabs = path.suffix.lower() == ".tsv"
     # newline="" keeps line ends inside quoted fields as they are
-    reader = csv.DictReader(io.StringIO(_decode(path), newline=""), strict=True)
+    reader = csv.DictReader(
+        io.StringIO(_decode(path), newline=""),
+        strict=True,
+        delimiter="\t" if tabs else ",",
+        quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
+    )
     limit = csv.field_size_limit(1 << 30)  # the 128 KiB of the default is less than a document
     try:
         if not reader.fieldnames:
-            return []
-        _check_column(str(path), column, reader.fieldnames)
-        return [_text(row[column], f"{path}, line {reader.line_num}", column) for row in reader]
+            return
+        _check_columns(str(path), columns, reader.fieldnames)
+        for row in reader:
+            yield (
+                f"{path}, line {reader.line_num}",
+                [row[column] for column in columns.values()],
+            )
     except csv.Error as error:
         raise DataError(
-            f"{path}, near line {reader.line_num}: not CSV ({error}). Quote fields that hold "
-            "commas, quotes or line ends."
+            f"{path}, near line {reader.line_num}: not {'TSV' if tabs else 'CSV'} ({error}). Quote "
+            "fields that hold commas, quotes or line ends."
         ) from None
     finally:
         csv.field_size_limit(limit)
 
 
-def _read_parquet(path: Path, column: str) -> list[str]:
+def _read_parquet(path: Path, columns: Mapping[str, str]) -> Iterator[Row]:
     try:
         import pyarrow as pa
         import pyarrow.parquet as parquet
@@ -109,21 +142,24 @@ def _read_parquet(path: Path, column: str) -> list[str]:
         raise MissingExtra("pyarrow", "hf") from None
     try:
         file = parquet.ParquetFile(path)
-        _check_column(str(path), column, file.schema_arrow.names)
-        values = file.read(columns=[column]).column(column).to_pylist()
+        _check_columns(str(path), columns, file.schema_arrow.names)
+        table = file.read(columns=list(columns.values()))
+        lists = [table.column(column).to_pylist() for column in columns.values()]
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path} is not a readable Parquet file ({error}).") from None
-    return [_text(value, f"{path}, row {row}", column) for row, value in enumerate(values)]
+    for number, values in enumerate(zip(*lists, strict=True)):
+        yield f"{path}, row {number}", list(values)
 
 
-def _check_column(where: str, column: str, columns: Iterable[str]) -> None:
-    if column not in columns:
-        raise DataError(
-            f"{where}: {unknown('column', column, columns)} Choose one with text_column."
-        )
+def _check_columns(where: str, columns: Mapping[str, str], found: Iterable[str]) -> None:
+    for setting, column in columns.items():
+        if column not in found:
+            message = unknown("column", column, found)
+            raise DataError(f"{where}: {message} Choose one with {setting}.")
 
 
-def _text(value: object, where: str, column: str) -> str:
+def as_text(value: object, where: str, column: str) -> str:
+    """A cell of the text column; null is an empty text."""
     if value is None:
         return ""
     if not isinstance(value, str):

@@ -53,6 +53,68 @@ def load_hub(name: str, column: str) -> tuple[dict[str, list[str]], tuple[str, .
     return splits, notes
 
 
+def load_hub_labelled(
+    name: str, columns: dict[str, str]
+) -> tuple[dict[str, list[tuple[str, str]]], tuple[str, ...]]:
+    """Labelled examples, ``train`` and ``test``, and notes.
+
+    The test set is the ``test`` split or, where that has no labels, ``validation``; without either
+    there is only ``train``. Numbers of classes become the names that the data set has for them.
+
+    Args:
+        name: as for `load_hub`.
+        columns: ``text_column`` and ``label_column``.
+
+    Raises:
+        DataError: there is no such data set, configuration or column, or the network fails.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise MissingExtra("datasets", "lab") from None
+    parts: dict[str, list[tuple[str, str]]] = {}
+    for split, rows in _load(datasets, name).items():
+        for setting, column in columns.items():
+            if column not in rows.column_names:
+                message = unknown("column", column, rows.column_names)
+                raise DataError(f"hf:{name}, split {split}: {message} Choose one with {setting}.")
+        text, label = columns.values()
+        names = getattr(rows.features[label], "names", None)
+        examples = parts.setdefault(_ALIASES.get(str(split), str(split)), [])
+        for one, value in zip(rows[text], rows[label], strict=True):
+            if not isinstance(one, str | None) or not isinstance(value, str | int | None):
+                raise DataError(
+                    f"hf:{name}, split {split}: columns {text!r} and {label!r} hold "
+                    f"{type(one).__name__} and {type(value).__name__}, not text and the name or "
+                    "number of a class. Choose others with text_column and label_column."
+                )
+            if value is None or value == -1:  # withheld, as in published test sets
+                continue
+            examples.append((one or "", str(names[value] if names else value)))
+    given = {split: examples for split, examples in parts.items() if examples}
+    if "train" not in given:
+        found = ", ".join(given) or "none"
+        raise DataError(f"hf:{name} has no labelled train split; splits with labels: {found}.")
+    test = next((split for split in ("test", "validation") if split in given), None)
+    if test is None:
+        return {"train": given["train"]}, ()
+    return {"train": given["train"], "test": given[test]}, (f"Test set: its {test} split.",)
+
+
+def load_splits(name: str) -> dict[str, Any]:
+    """The `datasets.Dataset` of each split that has a known name; their rows stay on the disk.
+
+    Raises:
+        DataError: there is no such data set, or the network fails.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise MissingExtra("datasets", "lab") from None
+    loaded = _load(datasets, name)
+    return {_ALIASES.get(str(split), str(split)): rows for split, rows in loaded.items()}
+
+
 def _load(datasets: Any, name: str) -> Any:
     errors = []
     for path, config in _readings(name):

