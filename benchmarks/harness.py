@@ -39,7 +39,7 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 RECORDED_PACKAGES = ("torch", "numpy", "numba", "transformers")
-NOT_BENCHMARKS = frozenset({"harness", "words", "document"})
+NOT_BENCHMARKS = frozenset({"harness", "words", "document", "ragged_text"})
 
 
 @dataclass(frozen=True)
@@ -87,35 +87,50 @@ def time_interleaved(
     functions: dict[str, Callable[[], object]],
     repeats: int = 7,
     min_seconds: float = 0.05,
+    against: str | None = None,
 ) -> dict[str, float]:
     """Seconds per call of each function: the median over ``repeats`` interleaved rounds.
 
+    For differences of a few percent a machine drifts too much between rounds. With ``against``, the
+    name of one of the functions, each of the others is compared with it within every round: its
+    seconds are the median of those ratios times the seconds of that one.
+
     Every round times every function once, for at least ``min_seconds``. We interleave because a
-    shared machine has noisy neighbours: timed one after the other, whichever ran while a
-    neighbour was busy would lose. Interleaved, a slow minute hits all of them, and the median
-    drops the rounds it spoiled. The order turns from round to round, so that none is always the
-    one that finds the cache warm. One thread, because thread scheduling is the larger noise on
-    few cores, and because a data loader's worker has one too. The first call of each function,
-    which may compile, is not counted.
+    shared machine has noisy neighbours: timed one after the other, whichever ran while a neighbour
+    was busy would lose. Interleaved, a slow minute hits all of them, and the median drops the
+    rounds it spoiled. The order turns from round to round, and every other round goes backwards, so
+    that none is always the first, or always after the same one. One thread, because thread
+    scheduling is the larger noise on few cores, and because a data loader's worker has one too. The
+    first call of each function, which may compile, is not counted.
     """
     if not functions:
         raise ValueError("functions is empty: there is nothing to time")
     if repeats < 1:
         raise ValueError(f"repeats is {repeats}; a median needs at least 1")
+    if against is not None and against not in functions:
+        raise ValueError(f"against is {against!r}, which is none of {', '.join(functions)}")
 
     rounds: dict[str, list[float]] = {name: [] for name in functions}
     with _one_thread(), _no_garbage_collection():
         calls = {name: _calls_for(function, min_seconds) for name, function in functions.items()}
         names = list(functions)
         for turn in range(repeats):
-            start = turn % len(names)
-            for name in names[start:] + names[:start]:
+            start = turn // 2 % len(names)
+            order = names[start:] + names[:start]
+            for name in order if turn % 2 == 0 else reversed(order):
                 function, count = functions[name], calls[name]
                 before = time.perf_counter()
                 for _ in range(count):
                     function()
                 rounds[name].append((time.perf_counter() - before) / count)
-    return {name: statistics.median(seconds) for name, seconds in rounds.items()}
+    found = {name: statistics.median(seconds) for name, seconds in rounds.items()}
+    if against is None:
+        return found
+    base = rounds[against]
+    return {
+        name: found[against] * statistics.median(a / b for a, b in zip(seconds, base, strict=True))
+        for name, seconds in rounds.items()
+    }
 
 
 def _calls_for(function: Callable[[], object], min_seconds: float) -> int:

@@ -192,7 +192,34 @@ def test_rounds_are_interleaved_and_turn():
     assert set(seconds) == {"a", "b"}
     assert all(value > 0 for value in seconds.values())
     # one warm-up and one calibration each, then the rounds
-    assert "".join(called) == "aabb" + "ab" + "ba" + "ab"
+    assert "".join(called) == "aabb" + "ab" + "ba" + "ba"
+
+
+def test_none_is_always_first_or_always_after_the_same():
+    called = []
+    functions = {name: lambda name=name: called.append(name) for name in "abc"}
+    time_interleaved(functions, repeats=6, min_seconds=0.0)
+    rounds = ["".join(called[start : start + 3]) for start in range(6, 24, 3)]
+    assert rounds == ["abc", "cba", "bca", "acb", "cab", "bac"]
+
+
+def test_pairs_of_a_round_are_compared_when_the_machine_drifts(monkeypatch):
+    # each round is slower than the one before; b takes twice as long as a, once three times
+    now, calls, costs = 0.0, itertools.count(), iter([2.0, 2.0, 2.0, 3.0, 2.0] * 2)
+
+    def spend(seconds: float) -> None:
+        nonlocal now
+        now += seconds * 2.0 ** (next(calls) // 2)
+
+    monkeypatch.setattr(harness.time, "perf_counter", lambda: now)
+    functions = {"a": lambda: spend(1.0), "b": lambda: spend(next(costs))}
+    # warm-up and calibration are two calls each, then rounds at 4, 8 and 16 times the first
+    seconds = time_interleaved(functions, repeats=3, min_seconds=0.0, against="a")
+    assert seconds == {"a": 8.0, "b": 16.0}
+    calls = itertools.count()
+    assert time_interleaved(functions, repeats=3, min_seconds=0.0) == {"a": 8.0, "b": 24.0}
+    with pytest.raises(ValueError, match="against is 'c'"):
+        time_interleaved(functions, against="c")
 
 
 def test_a_short_function_is_called_often_enough():

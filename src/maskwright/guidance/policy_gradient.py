@@ -102,6 +102,7 @@ class PolicyGradient:
         chosen: np.ndarray,
         rewards: np.ndarray,
         scores: Ragged | None = None,
+        power: float = 1.0,
     ) -> dict[str, float]:
         """Learn from masks that the published policy drew; the first rewards are a baseline only.
 
@@ -111,6 +112,8 @@ class PolicyGradient:
             chosen: ``(N,)`` bool, what was.
             rewards: ``(B,)``; NaN where there is none.
             scores: what the policy read of the tokens.
+            power: to which weights were raised before the draw: ``1 / T`` of `Weighted`'s
+                temperature, negative at its low end.
 
         Raises:
             BatchError: something was drawn that is no candidate.
@@ -128,12 +131,12 @@ class PolicyGradient:
         rows_scores = None if scores is None else scores.take(kept)
         there = _padded(tokens.like(candidates).take(kept), False)
         hit = _padded(tokens.like(chosen).take(kept), False)
-        before = _padded(self.policy.logits(rows, rows_scores), 0.0)
+        before = power * _padded(self.policy.logits(rows, rows_scores), 0.0)
         # the model's own precision is no matter of this network
         with torch.enable_grad(), torch.autocast("cpu", enabled=False):
-            flat = self.policy.scorer.logits(rows, rows_scores)
+            flat = power * self.policy.scorer.logits(rows, rows_scores).double()
             place = torch.from_numpy(rows.rows), torch.from_numpy(rows.positions)
-            logits = torch.zeros(there.shape, dtype=torch.float64).index_put(place, flat.double())
+            logits = torch.zeros(there.shape, dtype=torch.float64).index_put(place, flat)
             gained = surrogate(
                 log_probability(logits, there, hit),
                 log_probability(before, there, hit),

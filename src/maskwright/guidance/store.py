@@ -14,6 +14,7 @@ from maskwright.guidance.averages import half, mean
 from maskwright.guidance.reader import ScoreReader, check_ids
 from maskwright.guidance.store_file import FILLING, NEVER, WHOLE, StoreFile
 from maskwright.guidance.writer import Writer
+from maskwright.guidance.writer_lock import WriterLock
 from maskwright.ragged import Ragged, offsets_of
 
 _LAST_STEP = (1 << 31) - 1
@@ -25,7 +26,8 @@ class ScoreStore:
 
     2 bytes a token (``window`` times that) and 16 a sample. One process writes, through a thread
     of its own; its forks and any other process read, and see what was written before the last
-    `flush`. The process that writes sees its own writes at once. Not for two writers.
+    `flush`. The process that writes sees its own writes at once. A second process
+    that would write is refused, where the file system has locks.
 
     The file is the same after the same updates in whatever order of samples. Killed at any moment,
     it opens again; a sample that was half written then counts as never visited (`recovered` says
@@ -43,8 +45,12 @@ class ScoreStore:
     >>> folder.cleanup()
     """
 
-    def __init__(self, file: StoreFile) -> None:
+    def __init__(self, file: StoreFile, lock: WriterLock | None = None) -> None:
         self._file = file
+        self._lock = lock
+        if lock is not None:
+            own = weakref.ref(self)
+            lock.close = lambda: None if (store := own()) is None else store.close()
         self._writer = Writer(file.join)
         # what is still waiting is written before the process ends; the thread knows only the file
         self._finalizer = weakref.finalize(self, self._writer.stop)
@@ -59,6 +65,7 @@ class ScoreStore:
         *,
         decay: float | None = None,
         window: int | None = None,
+        update_window: int | None = None,
     ) -> ScoreStore:
         """Make the store at ``path``, without scores, and open it to write.
 
@@ -68,12 +75,17 @@ class ScoreStore:
                 to less than 1; 0.5 unless given. Averages rest in half precision: with a large
                 decay, changes below 5e-4 · score / (1 - decay) are lost.
             window: in place of the average, the mean of the last so many scores of each token.
+            update_window: for ``Masking(refresh="window-512")``, its 512: of a visit's scores only
+                those of the tile are written that is drawn anew at the next visit, one epoch later,
+                so that every tile keeps the scores that its masks were drawn by.
 
         Raises:
             ConfigError: a setting is outside its rule, or there is a file already.
             SaveError: it cannot be written.
         """
-        store_file.create(Path(path), lengths, decay=decay, window=window)
+        store_file.create(
+            Path(path), lengths, decay=decay, window=window, update_window=update_window
+        )
         return cls.open(path)
 
     @classmethod
@@ -88,8 +100,12 @@ class ScoreStore:
 
         Raises:
             CacheError: it is missing, damaged, of another format, or of another table.
+            ConfigError: another process writes to it. (A writer of this one is closed.)
         """
-        file = StoreFile.open(Path(path).absolute(), write=write)
+        path = Path(path).absolute()
+        # before, or a second writer would forget what the first is just writing
+        lock = WriterLock(path) if write and path.is_file() else None
+        file = StoreFile.open(path, write=write)
         if lengths is not None:
             digest = store_file.digest_of(offsets_of(np.asarray(lengths)))
             if digest != file.note.digest:
@@ -98,7 +114,7 @@ class ScoreStore:
                     f"{file.note.tokens:,} tokens of another table (the lengths of samples "
                     "differ). Create another store for this table."
                 )
-        return cls(file)
+        return cls(file, lock)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (self._file.path,)
@@ -110,6 +126,8 @@ class ScoreStore:
     def __repr__(self) -> str:
         note = self._file.note
         average = f"window={note.planes}" if note.decay is None else f"decay={note.decay}"
+        if note.update_window is not None:
+            average += f", update_window={note.update_window}"
         return f"ScoreStore({note.samples:,} samples, {note.tokens:,} tokens, {average})"
 
     def __enter__(self) -> ScoreStore:
@@ -128,6 +146,11 @@ class ScoreStore:
         return self._file.write
 
     @property
+    def update_window(self) -> int | None:
+        """Width of the tiles of which one is written at a visit; ``None``: all are."""
+        return self._file.note.update_window
+
+    @property
     def recovered(self) -> int:
         """Samples that were half written when the last writer was killed; they were forgotten."""
         return self._file.recovered
@@ -144,18 +167,21 @@ class ScoreStore:
         index, offsets = self._file.places(ids)
         return Ragged(mean(self._file.scores.take(index, axis=1)), offsets)
 
-    def update(self, sample_ids: np.ndarray, scores: Ragged, step: int) -> None:
+    def update(
+        self, sample_ids: np.ndarray, scores: Ragged, step: int, epoch: int | None = None
+    ) -> None:
         """Join new scores with the old, by the writing thread; the arguments are copied.
 
         Args:
             sample_ids: ``(B,)``, each at most once: two visits in one step have no order.
             scores: the rows of the samples; NaN leaves what the token had.
             step: the optimizer step that made them.
+            epoch: of the visit; a store with an ``update_window`` needs it.
 
         Raises:
             SampleIdError: an id is outside the store, or comes twice.
             BatchError: the rows do not have the lengths of the samples.
-            ConfigError: the step is no step, or this process may not write.
+            ConfigError: the step is no step, the epoch is missing, or this process may not write.
         """
         self._check_writable()
         ids = check_ids(sample_ids, len(self), "ScoreStore.update")
@@ -168,10 +194,15 @@ class ScoreStore:
             raise ConfigError(
                 f"ScoreStore.update: step must be from 0 to {_LAST_STEP}, got {step}."
             )
+        if self.update_window is not None and (epoch is None or epoch < 0):
+            raise ConfigError(
+                f"ScoreStore.update: update_window={self.update_window} writes the tile of the "
+                f"next epoch, so it needs the epoch of the visit, from 0; got {epoch}."
+            )
         self._check_rows(ids, scores, "ScoreStore.update")
         self._file.check_whole()
         values = scores.values.astype(np.float32)  # a copy, always
-        self._writer.put((ids, values, int(step)))
+        self._writer.put((ids, values, int(step), epoch or 0))
 
     def initialise(self, scores: ScoreReader) -> None:
         """Begin with scores from elsewhere: statistics, a tagger, another store.
@@ -233,11 +264,15 @@ class ScoreStore:
         self._writer.flush()
 
     def close(self) -> None:
-        """Write what waits and end the thread. Reading goes on."""
+        """Write what waits, end the thread and let others write. Reading goes on."""
         try:
             self.flush()
         finally:
-            self._writer.stop()
+            try:
+                self._writer.stop()
+            finally:
+                if self._lock is not None and self._writer.own:
+                    self._lock.release()
 
     def snapshot(self, folder: str | Path) -> Path:
         """Copy the store into ``folder``, whole or not at all, with a checksum; gives the file.

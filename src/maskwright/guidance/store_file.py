@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from maskwright.corruption.refresh import RollingWindow
 from maskwright.errors import CacheError, ConfigError
 from maskwright.guidance.averages import join_average, join_window
 from maskwright.placing import placing
@@ -47,6 +48,7 @@ class Note:
         decay: of the moving average; ``None`` where there is a window.
         planes: scores kept of each token.
         digest: of the offsets.
+        update_window: width of the tiles of which one is written at a visit; ``None``: all are.
     """
 
     samples: int
@@ -55,6 +57,7 @@ class Note:
     planes: int
     digest: str
     format: int = FORMAT
+    update_window: int | None = None
 
     def head(self) -> bytes:
         """The header, whole."""
@@ -137,12 +140,21 @@ class StoreFile:
         rows = offsets_of(lengths)
         return np.repeat(starts - rows[:-1], lengths) + np.arange(rows[-1]), rows
 
-    def join(self, update: tuple[np.ndarray, np.ndarray, int]) -> None:
-        """Write an update: samples ``(B,)``, each once; their new scores ``(N,)``; the step."""
-        samples, new, step = update
+    def join(self, update: tuple[np.ndarray, np.ndarray, int, int]) -> None:
+        """Write an update: samples ``(B,)``, each once; their new scores ``(N,)``; the step, and
+        the epoch, which only an update window asks for."""
+        samples, new, step, epoch = update
         index, rows = self.places(samples)
-        old = self.scores.take(index, axis=1)
         first = np.repeat(self.visits[samples] == 0, np.diff(rows))
+        if self.note.update_window is not None:
+            # what is drawn anew at the next visit; what it was not drawn by would change the rest
+            window = RollingWindow(self.note.update_window)
+            lengths = np.repeat(np.diff(rows), np.diff(rows))
+            places = np.arange(len(index)) - np.repeat(rows[:-1], np.diff(rows))
+            due = window.inside(places, lengths, epoch + 1)
+            first |= epoch < window.tiles(lengths)  # of this tile, whose turn comes once a round
+            index, new, first = index[due], new[due], first[due]
+        old = self.scores.take(index, axis=1)
         if self.note.decay is None:
             joined = join_window(old, new, first)
         else:
@@ -163,7 +175,14 @@ class StoreFile:
             )
 
 
-def create(path: Path, lengths: np.ndarray, *, decay: float | None, window: int | None) -> None:
+def create(
+    path: Path,
+    lengths: np.ndarray,
+    *,
+    decay: float | None,
+    window: int | None,
+    update_window: int | None = None,
+) -> None:
     """Write the file of a store without scores; `ScoreStore.create` says what it takes."""
     if decay is not None and window is not None:
         raise ConfigError("ScoreStore takes decay or window, not both: they are two averages.")
@@ -173,6 +192,8 @@ def create(path: Path, lengths: np.ndarray, *, decay: float | None, window: int 
             raise ConfigError(f"ScoreStore: decay must be from 0 to less than 1, got {decay}.")
     elif isinstance(window, bool) or not isinstance(window, int) or window < 1:
         raise ConfigError(f"ScoreStore: window must be a whole number from 1, got {window!r}.")
+    if update_window is not None:
+        RollingWindow(update_window)  # raises where it is none
     lengths = np.asarray(lengths)
     if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or (lengths < 0).any():
         raise ConfigError(
@@ -182,7 +203,10 @@ def create(path: Path, lengths: np.ndarray, *, decay: float | None, window: int 
     if path.exists():
         raise ConfigError(f"{path} exists. Open it with ScoreStore.open, or delete it first.")
     offsets = offsets_of(lengths).astype("<i8")
-    note = Note(len(lengths), int(offsets[-1]), decay, window or 1, digest_of(offsets))
+    note = Note(
+        len(lengths), int(offsets[-1]), decay, window or 1, digest_of(offsets),
+        update_window=update_window,
+    )  # fmt: skip
     with placing(path) as temporary, temporary.open("wb") as file:
         file.write(note.head())
         file.write(offsets.tobytes())

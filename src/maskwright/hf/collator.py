@@ -19,6 +19,7 @@ from maskwright.corruption.mixture import MixedMasking
 from maskwright.corruption.plan import MaskPlan
 from maskwright.corruption.recipes import roberta
 from maskwright.errors import BatchError, PolicyError, SampleIdError, unknown
+from maskwright.hf.guided.places import moves, places_of
 from maskwright.hf.samples import SAMPLE_ID, FetchedBatch, Sample, common_clock
 from maskwright.ragged import Ragged
 from maskwright.vocabulary import Vocabulary
@@ -67,7 +68,11 @@ class MaskingCollator:
             ``maskable`` ``(B, S)`` too, the tokens to divide by.
         scores: a `maskwright.guidance.ScoreReader`, such as a `ScoreStore`: where guided policies
             read what they go by; otherwise, the samples' own column. It goes to worker processes
-            with the collator, so what is written later must reach them, as in shared memory.
+            with the collator, so what is written later must reach them, as in shared memory. With
+            it, ``carry`` adds to batches whose emit moves tokens which token of its sample each
+            slot is of, so that scores find their way back: ``input_places`` ``(B, S)``,
+            ``label_places`` ``(B, T)`` and ``sample_mask`` ``(B, L)`` of samples of up to ``L``
+            tokens, as `MaskedBatch` has them.
 
     Raises (when called):
         SampleIdError: a sample came without its id.
@@ -138,6 +143,8 @@ class MaskingCollator:
             out["sample_ids"] = torch.from_numpy(batch.sample_ids)
             moment = torch.tensor([-1 if t is None else t for t in (clock.epoch, clock.step)])
             out["clock"] = moment.expand(len(batch), 2).clone()
+            if self.scores is not None and moves(self.masking.emit):
+                out.update(places_of(masked))
         return BatchEncoding(out)
 
     def _types(self, types: Ragged, masked: MaskedBatch) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Guided runs over several processes: every rank has the same scores, and they are those of one.
 
-One rank against two differs by the rounding of sums, which half precision may show.
+One rank against two differs by the rounding of sums, which half precision may show. These start as
+torchrun starts them; `test_shared_out.py` has more numbers of ranks, as forks.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from maskwright.errors import BatchError, CacheError, ConfigError
 from maskwright.guidance import ScoreStore
 from maskwright.guidance.learned import FrozenPolicy, LearnedPolicy, PolicySettings
 from maskwright.hf import Guidance, MaskingCollator, with_sample_ids
+from maskwright.hf.guided.learnable import check_learnable
 from maskwright.hf.guided.learned import NAME, LearnedMasking
 from tests.core import tokenizers
 from tests.hf import tiny
@@ -116,6 +118,18 @@ def test_workers_and_a_second_run_change_nothing(tmp_path):
     assert np.ptp(one.logits) > 0.1
 
 
+def test_micro_batches_of_a_step_are_one_look(tmp_path):
+    whole = train(tmp_path / "whole", per_device_train_batch_size=8)
+    parts = train(tmp_path / "parts", per_device_train_batch_size=4, gradient_accumulation_steps=2)
+    assert [view for *_, views in parts.seen for view in views] == [
+        view for *_, views in whole.seen for view in views
+    ]
+    assert len(parts.seen) == 2 * len(whole.seen) == 18
+    np.testing.assert_allclose(parts.logits, whole.logits, atol=1e-5)
+    assert parts.policy.version == whole.policy.version
+    assert np.ptp(whole.logits) > 0.1
+
+
 def test_it_begins_with_chance_and_then_leaves_it(tmp_path):
     learns = train(tmp_path / "learns")
     still = train(tmp_path / "still", learned={"learning_rate": 0.0})
@@ -185,9 +199,19 @@ def test_learning_progress_finds_what_can_be_learned(tmp_path):
             - found[tokens.values >= 50].mean()
         )
 
-    assert contrast(train(tmp_path / "learns", **settings)) > 0.2
+    def share(run: Run) -> float:
+        """Of what was masked in the last quarter, how much can be learned; half of all can."""
+        late = run.seen[-len(run.seen) // 4 :]
+        labels = np.array([label for *_, views in late for _, row in views for label in row])
+        return float((labels[labels != -100] < 10).mean())
+
+    learns = train(tmp_path / "learns", **settings)
     settings["learned"] = {"learning_rate": 0.0}
-    assert contrast(train(tmp_path / "control", **settings)) == 0
+    control = train(tmp_path / "control", **settings)
+    assert contrast(learns) > 0.2
+    assert contrast(control) == 0
+    assert abs(share(control) - 0.5) < 0.06  # of 614 draws: three standard errors
+    assert share(learns) > 0.7
 
 
 # -- refusals -----------------------------------------------------------------------------
@@ -197,14 +221,30 @@ def test_learning_progress_finds_what_can_be_learned(tmp_path):
     "changes, message",
     [
         ({"masking": Masking(select=Weighted(chance=0.1), rate=0.3)}, "how likely a mask is"),
+        ({"masking": Masking(select=Weighted(hints=0.1), rate=0.3)}, "how likely a mask is"),
+        ({"masking": Masking(select=Weighted(temperature=0.0), rate=0.3)}, "above 0"),
         ({"plain": True}, "MaskingTrainer"),
         ({"guided": False, "reward": "learning_progress"}, "Nothing writes losses"),
     ],
-    ids=["policy", "plain", "no losses"],
+    ids=["chance", "hints", "temperature", "plain", "no losses"],
 )
 def test_runs_that_cannot_learn_are_refused(changes, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
         train(tmp_path, **changes)
+
+
+def test_devices_and_ranks_that_cannot_learn_are_refused():
+    reader = FrozenPolicy(LearnedPolicy(PolicySettings(100)), TOKENS)
+    collator = MaskingCollator(tokenizers.words(), POLICY, scores=reader)
+    arguments = {"n_gpu": 1, "world_size": 1, "dataloader_drop_last": False}
+    assert check_learnable(SimpleNamespace(**arguments), collator, reader) == 1
+    for changes, message in (({"n_gpu": 2}, "DataParallel"), ({"world_size": 2}, "drop_last")):
+        with pytest.raises(ConfigError, match=message):
+            check_learnable(SimpleNamespace(**(arguments | changes)), collator, reader)
+    collator.masking = Masking(select=Weighted(temperature=0.5, end="low")).bind(
+        collator.vocabulary
+    )
+    assert check_learnable(SimpleNamespace(**arguments), collator, reader) == -2
 
 
 def test_tokens_of_another_data_set_are_refused(tmp_path):

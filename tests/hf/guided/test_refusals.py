@@ -6,7 +6,7 @@ import pytest
 from transformers import DataCollatorForLanguageModeling, Trainer
 
 from maskwright import Masking
-from maskwright.corruption import Above, Decoder
+from maskwright.corruption import Above
 from maskwright.errors import ConfigError
 from maskwright.guidance import ScoreStore
 from maskwright.hf import Guidance
@@ -20,7 +20,6 @@ from tests.hf.guided.runs import LENGTHS, ROWS, prepare, train
     [
         ({"collator": {"carry": False}}, "carry=True"),
         ({"guided": False}, "scores=store"),
-        ({"policy": Masking(emit=Decoder(labels="selected"))}, "emit="),
         ({"policy": Masking(select=Above(0.5)), "guidance": {"spike": 2.0}}, "Cautious"),
         (
             {"guidance": {"spike": 2.0}, "dataloader_num_workers": 16},

@@ -24,6 +24,8 @@ from maskwright.guidance import attention_received
 from maskwright.hf.attachment.model_mask import ModelMask
 from maskwright.hf.attachment.pose import pose
 from maskwright.hf.attachment.seats import Role, is_attention, role_of, seat_of
+from maskwright.hf.compute.row_attention import RowMask
+from maskwright.hf.guided.places import Texts
 
 _NAME = "maskwright-probe"
 _MARK = "_maskwright_probe"
@@ -35,7 +37,7 @@ class _Batch:
     """The forward pass that is on: its step, and which tokens are no padding."""
 
     step: int
-    mask: Tensor
+    mask: Tensor | None
     target_mask: Tensor | None
 
 
@@ -44,19 +46,21 @@ class AttentionProbe:
 
     Args:
         model: of transformers; running "sdpa" or "eager" attention, with patterns or without.
-        role: which attention: ``"encoder"`` (both sides), ``"decoder"`` (causal; not of an
-            encoder–decoder, whose batches have their tokens on the other side) or ``"cross"``
+        role: which attention: ``"encoder"`` (both sides), ``"decoder"`` (causal) or ``"cross"``
             (source tokens, by what the target attends to). Unless given: the self-attention that
-            reads ``input_ids``.
+            reads ``input_ids``, or that of the decoder where it alone reads the samples' tokens.
         layers: numbers of layers, the mean of which counts; the first layer of the last third
             unless given, where attention is no longer about position alone.
         heads: which heads, all unless given.
         queries: how many queries of each sample are looked at.
         seed: of the choice of queries.
+        texts: where an encoder–decoder reads the tokens that scores are wanted of: its encoder
+            (``"source"``), its decoder (``"target"``), or ``"both"``.
 
     Raises:
         ModelError: the model's attention cannot be read.
-        ConfigError: a layer or a role that it does not have.
+        ConfigError: a layer or a role that it does not have, or a role that reads no tokens that
+            scores are wanted of.
     """
 
     def __init__(
@@ -68,8 +72,10 @@ class AttentionProbe:
         heads: Sequence[int] | None = None,
         queries: int | None = 16,
         seed: int = 0,
+        texts: Texts = "source",
     ) -> None:
-        self.role, modules = _modules(model, role)
+        self.role, modules, two = _modules(model, role, texts)
+        self._of_target = two and self.role == "decoder"
         config: Any = getattr(model, "config", None)
         depth = len(modules)
         if depth == 1:  # one module for all layers, as in ALBERT
@@ -83,11 +89,12 @@ class AttentionProbe:
         wanted = {0: set(self.layers)} if shared else {layer: {0} for layer in self.layers}
         self._taps = [_Tap(self, *modules[at], calls) for at, calls in wanted.items()]
 
-    def open(self, step: int, mask: Tensor, target_mask: Tensor | None = None) -> None:
+    def open(self, step: int, mask: Tensor | None, target_mask: Tensor | None = None) -> None:
         """A forward pass of a training step begins.
 
         Args:
-            mask: ``(B, S)`` of ``input_ids``, 0 at padding.
+            mask: ``(B, S)`` of ``input_ids``, 0 at padding; None for a decoder's self-attention
+                in an encoder–decoder alone.
             target_mask: ``(B, T)`` of the target of an encoder–decoder.
         """
         self._found = []
@@ -100,7 +107,8 @@ class AttentionProbe:
         self._batch = None
 
     def take(self) -> Tensor:
-        """The attention received in the pass that was closed, ``(B, S)`` float32, NaN: unknown.
+        """The attention received in the pass that was closed, ``(B, S)`` float32, NaN: unknown;
+        ``(B, T)`` of a decoder's self-attention in an encoder–decoder.
 
         Raises:
             ModelError: no attention was seen.
@@ -123,22 +131,24 @@ class AttentionProbe:
     def _see(self, module: Any, query: Tensor, key: Tensor, mask: Any, options: Any) -> None:
         batch = self._batch
         assert batch is not None
-        sides = {"cross": batch.target_mask}
-        valid = sides.get(self.role, batch.mask)
+        if isinstance(mask, RowMask):  # an accelerated model, whose batch came without padding
+            query, key, mask = mask.padded(query, key)
+        keys = batch.target_mask if self._of_target else batch.mask
+        valid = batch.target_mask if self._of_target or self.role == "cross" else batch.mask
         if valid is not None and valid.shape[1] != query.shape[2]:
             valid = None
-        if key.shape[2] != batch.mask.shape[1]:
+        if keys is None or key.shape[2] != keys.shape[1]:
+            tokens = "no mask of its tokens" if keys is None else f"{keys.shape[1]} tokens"
             raise ModelError(
                 f"The probed {self.role} attention has {key.shape[2]} keys where the batch has "
-                f"{batch.mask.shape[1]} tokens (prefix tuning, or a cache): which key is which "
-                "token cannot be told."
+                f"{tokens} (prefix tuning, or a cache): which key is which token cannot be told."
             )
         causal = mask is None and bool(
             options.get("is_causal", getattr(module, "is_causal", False))
         )
         seen = _mask(module, query, key, mask, options.get("position_bias"), causal)
         if seen is None:
-            seen = batch.mask
+            seen = keys
         self._found.append(
             attention_received(
                 query,
@@ -233,8 +243,11 @@ def _mask(
     return torch.where(mask, bias, -torch.inf) if mask.dtype == torch.bool else bias + mask
 
 
-def _modules(model: nn.Module, role: Role | None) -> tuple[Role, list[tuple[nn.Module, str]]]:
-    """The attention modules of a role, in order, with their names."""
+def _modules(
+    model: nn.Module, role: Role | None, texts: Texts
+) -> tuple[Role, list[tuple[nn.Module, str]], bool]:
+    """The role, its attention modules in order, with their names, and whether the model is an
+    encoder–decoder."""
     found: dict[str, list[tuple[nn.Module, str]]] = {}
     for path, module in model.named_modules():
         if is_attention(module) and getattr(module, "config", None) is not None:
@@ -246,16 +259,22 @@ def _modules(model: nn.Module, role: Role | None) -> tuple[Role, list[tuple[nn.M
             "attention cannot be read. Use another source of scores."
         )
     both = "cross" in found
-    if role == "decoder" and both:
+    if both and role == "decoder" and texts == "source":
         raise ConfigError(
             f"{name} is an encoder–decoder: scores belong to its input_ids, which its encoder "
             'reads. Use role="encoder", or "cross" for what the target attends to.'
         )
+    if both and role in ("encoder", "cross") and texts == "target":
+        raise ConfigError(
+            f"{name} is an encoder–decoder, and the samples are what its decoder reads: "
+            f'role="{role}" scores other tokens. Use role="decoder".'
+        )
     if role is None:
-        role = "encoder" if both or "encoder" in found else "decoder"
+        encoder = texts != "target" if both else "encoder" in found
+        role = "encoder" if encoder else "decoder"
     if role not in found:
         raise ConfigError(f"{name} has no {role} attention. It has: {', '.join(found)}.")
-    return role, found[role]
+    return role, found[role], both
 
 
 def _layers(

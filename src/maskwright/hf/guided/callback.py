@@ -24,7 +24,16 @@ from maskwright.guidance import ScoreStore, entropy, margin, token_losses
 from maskwright.hf.attachment.seats import Role
 from maskwright.hf.guided import checkpoint as guided_checkpoint
 from maskwright.hf.guided.attention_probe import AttentionProbe
+from maskwright.hf.guided.beside import (
+    check_beside,
+    holds,
+    let_go,
+    others_of_run,
+    take_hold,
+)
+from maskwright.hf.guided.coverage import Coverage, looked_at
 from maskwright.hf.guided.observer import BatchObserver, SeenBatch
+from maskwright.hf.guided.places import PLACES, TokenPlaces, is_read
 from maskwright.hf.guided.run import GuidedRun, check_run
 from maskwright.hf.guided.score_queue import ScoreQueue, barrier
 from maskwright.hf.guided.spikes import EVERY, Spikes
@@ -32,9 +41,7 @@ from maskwright.hf.language_model import Kind, compared, kind_of
 
 Source = Literal["attention", "loss", "entropy", "margin"]
 _SOURCES = ("attention", "loss", "entropy", "margin")
-_OURS = ("sample_ids", "clock")
-_HOLDER = "_maskwright_guidance"
-_LOOKED_AT = 512  # samples of the store that the logged numbers are of
+_OURS = ("sample_ids", "clock", *PLACES)
 
 
 class Guidance(BatchObserver):
@@ -49,12 +56,15 @@ class Guidance(BatchObserver):
             to the token. Of predicted tokens only: ``"loss"``; ``"entropy"`` of the prediction;
             ``"margin"`` between the two likeliest tokens (small where undecided: select the low
             end). Each in nats but the margin.
-        layers, heads, role: as `AttentionProbe` has them.
+        layers, heads, role: as `AttentionProbe` has them. Where an emit moves tokens, attention to
+            what stands for no single token (a sentinel, a marker) is no score of any.
         queries: of each sample, that are asked whom they attend to.
         seed: of their choice.
         visible_only: whether attention to a token that was masked is no score of it.
         spike: masks are drawn by chance (those of `Cautious` for tokens without scores) after the
             loss was above so many times its running median; None: never.
+        entropy_floor: the same after the words that steps selected were, in the mean of 64 steps,
+            of a lower entropy than this, in nats; None: never.
         pause: for so many steps.
         checkpoint: the folder to resume from, where it was moved since it was saved.
 
@@ -75,6 +85,7 @@ class Guidance(BatchObserver):
         seed: int = 0,
         visible_only: bool = False,
         spike: float | None = None,
+        entropy_floor: float | None = None,
         pause: int = 100,
         checkpoint: str | Path | None = None,
     ) -> None:
@@ -88,7 +99,10 @@ class Guidance(BatchObserver):
         self._probing = {
             "layers": layers, "heads": heads, "role": role, "queries": queries, "seed": seed
         }  # fmt: skip
-        self._spikes = Spikes(spike, pause)
+        self._spikes = Spikes(spike, pause, entropy_floor)
+        self._name = "guidance"  # of what is logged
+        self._part = ""  # of a checkpoint
+        self._state: weakref.ref[Any] | None = None  # of the run that it is in
         self._queue = ScoreQueue(store)
         self._handles: list[Any] = []
         self._model: weakref.ref[Any] | None = None
@@ -102,7 +116,7 @@ class Guidance(BatchObserver):
     # -- the run ------------------------------------------------------------------------------
 
     def on_init_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        self._hold(model)
+        self._hold(model, state)
 
     def on_train_begin(
         self,
@@ -115,17 +129,22 @@ class Guidance(BatchObserver):
     ) -> None:
         self._end()
         run = check_run(args, state, train_dataloader, self.store, self.source, self._spikes)
-        self._hold(model)
+        others = self._hold(model, state)
+        check_beside(self, others, clocked=run.clocked)
+        self._name = f"guidance-{self.source}" if others else "guidance"
+        self._part = self._name if others else ""
         if self.source == "attention":
-            self._probe = AttentionProbe(model, **self._probing)
+            self._probe = AttentionProbe(model, **self._probing, texts=run.texts)
         self._kind = kind_of(model)
-        self._spikes = Spikes(self._spikes.factor, self._spikes.pause)
+        self._spikes = Spikes(self._spikes.factor, self._spikes.pause, self._spikes.floor)
+        coverage = self._queue.coverage = Coverage(self.store)
         if state.global_step:
-            self._spikes.restore(
-                guided_checkpoint.restore(state, args, self.store, self.checkpoint)
-            )
+            found = guided_checkpoint.restore(state, args, self.store, self.checkpoint, self._part)
+            self._spikes.restore(found)
+            coverage.restore(found)
         guided_checkpoint.sign(state, args.output_dir)
-        run.collator.withhold_scores(self._spikes.first, self._spikes.last, self._spikes.epoch)
+        if self.withholds or not others:
+            run.collator.withhold_scores(self._spikes.first, self._spikes.last, self._spikes.epoch)
         barrier()  # a store that ranks share is restored before any of them reads
         self._run = run
 
@@ -152,7 +171,9 @@ class Guidance(BatchObserver):
             return
         self._drain()
         if args.should_save:
-            guided_checkpoint.save(state, args.output_dir, self.store, self._spikes.state())
+            coverage = {} if self._queue.coverage is None else self._queue.coverage.state()
+            more = {**self._spikes.state(), **coverage}
+            guided_checkpoint.save(state, args.output_dir, self.store, more, self._part)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._run is None:
@@ -168,7 +189,7 @@ class Guidance(BatchObserver):
         self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
     ) -> None:
         # MaskingTrainer has put them in already; a plain Trainer shows logs before it asks
-        if logs is None or "loss" not in logs or "guidance/scored" in logs:
+        if logs is None or "loss" not in logs or f"{self._name}/scored" in logs:
             return
         found = self.measures()
         logs.update(found)
@@ -182,8 +203,17 @@ class Guidance(BatchObserver):
             handle.remove()
         self._handles = []
         model = None if self._model is None else self._model()
-        if model is not None and getattr(model, _HOLDER, None) is self:
-            delattr(model, _HOLDER)
+        if model is not None:
+            let_go(model, self)
+
+    @property
+    def withholds(self) -> bool:
+        """Whether a rule may withhold scores."""
+        return self._spikes.active
+
+    def run_state(self) -> Any:
+        """The trainer's state in the run that the callback was last part of."""
+        return None if self._state is None else self._state()
 
     # -- one batch ----------------------------------------------------------------------------
 
@@ -191,15 +221,23 @@ class Guidance(BatchObserver):
         """Take the scores of a batch; `MaskingTrainer`, or our hook on the model, calls it."""
         if self._run is None:
             return
-        if self._probe is None:
-            scores = self._of_predictions(seen)
-        else:
-            scores = self._probe.take()
-            if self.visible_only:
-                hidden = _moved(seen.labels, IGNORE) if seen.shifted else seen.labels
-                scores = scores.masked_fill(hidden != IGNORE, torch.nan)
-        self._labels = seen.labels
-        self._queue.put(self._step, seen.sample_ids, scores, seen.attention_mask, seen.loss)
+        labels = _moved(seen.labels, IGNORE) if seen.shifted else seen.labels
+        hidden, mask, places = labels != IGNORE, seen.attention_mask, seen.places
+        scores = self._of_predictions(seen) if self._probe is None else self._probe.take()
+        if places is not None:
+            scores = places.gather(scores, self._slots(places))
+            labels, hidden, mask = places.chosen(labels), places.hidden, places.tokens
+        elif self._run.moves:
+            raise ConfigError(
+                f"The batch does not say which of its positions is which token: {', '.join(PLACES)}"
+                " of the MaskingCollator are missing. Let what wraps the collator hand them on."
+            )
+        if self._probe is not None and self.visible_only:
+            scores = scores.masked_fill(hidden, torch.nan)
+        self._labels = labels
+        # of moved tokens the map says which were selected
+        chosen = labels != IGNORE if places is None else places.tokens >= 2
+        self._queue.put(self._step, seen.sample_ids, scores, mask, seen.loss, chosen, labels)
 
     def measures(self) -> dict[str, float]:
         """Shares and ages of scores, and how varied the last batch's selection was.
@@ -207,10 +245,12 @@ class Guidance(BatchObserver):
         Of up to 512 samples, spread evenly over the store.
         """
         store = self.store
-        ids = np.unique(np.linspace(0, len(store) - 1, min(len(store), _LOOKED_AT)).astype(int))
+        ids = looked_at(store)
         ages = store.ages(ids, self._step)
         there = ~np.isnan(store.read(ids).values)  # samples that are not trained on may be empty
         found = {"guidance/scored": float(there.mean()) if len(there) else 0.0}
+        if self._queue.coverage is not None:
+            found["guidance/coverage"] = self._queue.coverage.share()
         if (ages >= 0).any():
             found["guidance/age"] = float(ages[ages >= 0].mean())
         if self._labels is not None:
@@ -218,9 +258,9 @@ class Guidance(BatchObserver):
             counts = torch.unique(chosen, return_counts=True)[1]
             shares = counts / counts.sum()
             found["guidance/entropy"] = float(torch.special.entr(shares).sum())
-        if self._spikes.factor is not None:
+        if self.withholds:
             found["guidance/by_chance"] = float(self._by_chance())
-        return found
+        return {name.replace("guidance", self._name): value for name, value in found.items()}
 
     def _of_predictions(self, seen: SeenBatch) -> Tensor:
         """``(B, S)``, at the tokens that were predicted."""
@@ -235,6 +275,14 @@ class Guidance(BatchObserver):
             scores = probe(seen.logits, seen.labels)
         return _moved(scores, torch.nan) if seen.shifted else scores
 
+    def _slots(self, places: TokenPlaces) -> Tensor:
+        """The places of the slots that have scores."""
+        if self._probe is None:
+            return places.labels
+        # an encoder–decoder that makes its decoder's inputs of the labels
+        shifts = self._kind == "seq2seq" and self._run is not None and self._run.texts == "both"
+        return places.shifted if shifts and self._probe.role == "decoder" else places.inputs
+
     def _by_chance(self) -> bool:
         if self._run is not None and not self._run.clocked:
             return self._epoch == self._spikes.epoch
@@ -243,37 +291,44 @@ class Guidance(BatchObserver):
     def _drain(self) -> None:
         if self._run is None:
             return
-        for step, loss in self._queue.drain():
-            if self._spikes.see(step, self._epoch, loss):
-                spikes = self._spikes
+        spikes, epoch = self._spikes, self._epoch
+        for seen in self._queue.drain(epoch):
+            spiked = seen.loss is not None and spikes.see(seen.step, epoch, seen.loss)
+            narrow = seen.entropy is not None and spikes.see_entropy(seen.step, epoch, seen.entropy)
+            if spiked or narrow:
                 self._run.collator.withhold_scores(spikes.first, spikes.last, spikes.epoch)
 
     # -- the model ----------------------------------------------------------------------------
 
-    def _hold(self, model: Any) -> None:
-        """Hooks on the model itself, inside whatever it is wrapped in."""
-        if model is None or getattr(model, _HOLDER, None) is self:
-            return
-        other = getattr(model, _HOLDER, None)
-        if other is not None:  # of a trainer before this one
-            other.detach()
+    def _hold(self, model: Any, state: Any) -> list[Any]:
+        """Hooks on the model itself, inside whatever it is wrapped in; gives the callbacks that
+        have theirs in the same run."""
+        if model is None:
+            return []
+        self._state = weakref.ref(state)
+        others = others_of_run(model, state, self)
+        if holds(model, self):
+            return others
         self.detach()
-        object.__setattr__(model, _HOLDER, self)
+        take_hold(model, self)
         self._model = weakref.ref(model)
         self._handles = [
             model.register_forward_pre_hook(self._before, with_kwargs=True),
             model.register_forward_hook(self._after, with_kwargs=True, always_call=True),
         ]
+        return others
 
     def _before(self, module: Any, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
         taken = {name: options[name] for name in _OURS if name in options}
         options = {name: value for name, value in options.items() if name not in taken}
         self._taken = taken
         if self._trains(module) and self._probe is not None:
-            mask = options["attention_mask"]
+            mask, labels = options.get("attention_mask"), options.get("labels")
             target = options.get("decoder_attention_mask")
             if target is None and self._kind == "seq2seq":
-                target = mask  # in-place emits: the target is as long as the source
+                # in-place emits: the target is as long as the source
+                moves = self._run is not None and self._run.moves
+                target = is_read(labels) if moves and labels is not None else mask
             self._probe.open(self._step, mask, target)
         return inputs, options
 
@@ -300,6 +355,7 @@ class Guidance(BatchObserver):
                 logits=output["logits"].detach(),
                 losses=None,
                 loss=None if loss is None else loss.detach(),
+                places=TokenPlaces.of(taken),
             )
         )
 

@@ -28,14 +28,21 @@ def sign(state: Any, output_dir: str) -> None:
     state.stateful_callbacks[_KEY] = {"run": known["run"], "output_dir": folder}
 
 
-def save(state: Any, output_dir: str, store: ScoreStore, more: dict[str, Any]) -> None:
-    """Add the store, and ``more``, to the checkpoint of this step."""
-    folder = _checkpoint(output_dir, state)
+def save(
+    state: Any, output_dir: str, store: ScoreStore, more: dict[str, Any], part: str = ""
+) -> None:
+    """Add the store, and ``more``, to the checkpoint of this step.
+
+    Args:
+        part: a folder in it, for all but the first of several callbacks.
+    """
+    folder = _checkpoint(output_dir, state) / part
     if not store.writable:
         raise ConfigError(
             f"{store.path} was opened to read by the process that saves checkpoints. The first "
             "rank opens the store to write."
         )
+    folder.mkdir(exist_ok=True)
     store.snapshot(folder)
     content = json.dumps({**_identity(state), **more}).encode()
 
@@ -46,12 +53,13 @@ def save(state: Any, output_dir: str, store: ScoreStore, more: dict[str, Any]) -
 
 
 def restore(
-    state: Any, args: Any, store: ScoreStore, folder: str | Path | None = None
+    state: Any, args: Any, store: ScoreStore, folder: str | Path | None = None, part: str = ""
 ) -> dict[str, Any]:
     """Put the store of the checkpoint back that the run resumes from; gives ``more``.
 
     Args:
         folder: the checkpoint, if it was moved.
+        part: as it was saved with.
 
     Raises:
         ConfigError: the run was not guided, or its checkpoint cannot be found.
@@ -66,8 +74,9 @@ def restore(
     places = [folder, args.resume_from_checkpoint]
     places += [_checkpoint(where, state) for where in (noted["output_dir"], args.output_dir)]
     for place in places:
-        if isinstance(place, str | Path) and (Path(place) / NAME).is_file():
-            content = _read(Path(place) / NAME)
+        if isinstance(place, str | Path) and (Path(place) / part / NAME).is_file():
+            place = Path(place) / part
+            content = _read(place / NAME)
             if {**content, **_identity(state)} == content:
                 if store.writable:
                     store.restore(place)

@@ -9,13 +9,14 @@ from typing import Any, Literal
 import numpy as np
 
 from maskwright import randomness
-from maskwright.corruption import Mlm, Weighted
 from maskwright.corruption.emit import IGNORE
 from maskwright.errors import BatchError, ConfigError, unknown
 from maskwright.guidance import ScoreStore, token_losses
 from maskwright.guidance.learned import FrozenPolicy, read_state, write_state
 from maskwright.guidance.policy_gradient import PolicyGradient, difficulty, learning_progress
 from maskwright.hf.collator import MaskingCollator
+from maskwright.hf.guided.learnable import check_learnable
+from maskwright.hf.guided.look import Look, of_step
 from maskwright.hf.guided.observer import BatchObserver, SeenBatch
 from maskwright.ragged import Ragged
 
@@ -30,9 +31,15 @@ _REMEDY = "Resume from another checkpoint."
 class LearnedMasking(BatchObserver):
     """Trains a `LearnedPolicy` on the masks of a run; new weights draw from the next epoch on.
 
-    For `MaskingTrainer` on one process, with ``MaskingCollator(…, scores=reader)`` and the policy
-    ``Masking(select=Weighted(), …)``. It has a backward pass and an optimizer of its own, on the
-    CPU, in one of ``every`` steps and there on ``share`` of the samples.
+    For `MaskingTrainer`, with ``MaskingCollator(…, scores=reader)`` and the policy
+    ``Masking(select=Weighted(), …)``, whose ``temperature`` (above 0) and ``end`` may be others. It
+    has a backward pass and an optimizer of its own, on the CPU, in one of ``every`` steps and there
+    on ``share`` of the samples.
+
+    On several ranks each takes the same update from the masks and rewards of all: their policies
+    are the same, bit for bit on machines and numbers of threads alike, and those of one process
+    with the same global batches, up to the rounding of losses. The update is not shared out, so
+    with many ranks lower ``share``.
 
     Args:
         reader: the weights of the training samples, and the policy behind them. Its tokens are
@@ -42,7 +49,7 @@ class LearnedMasking(BatchObserver):
             since they were predicted last; ``"difficulty"``: their loss.
         store: of losses, for ``"learning_progress"``; ``Guidance(store, source="loss")`` writes it.
         every: steps from one look to the next.
-        share: of the batch that is looked at, chosen by a hash of ``seed`` and the step.
+        share: of a step's samples that is looked at, chosen by a hash of ``seed`` and the step.
         bound: of each token's part in the reward, in nats.
         seed: of that choice.
         checkpoint: the folder to resume from, where it was moved since it was saved.
@@ -91,14 +98,16 @@ class LearnedMasking(BatchObserver):
         self._step = self._epoch = 0
         self._shown = False
         self._measures: dict[str, float] = {}
+        self._looks: list[Look] = []  # of this step
+        self._power = 1.0
 
     # -- the run ------------------------------------------------------------------------------
 
     def on_train_begin(
         self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **_: Any
     ) -> None:
-        self._collator = None
-        self._check_run(args, train_dataloader.collate_fn)
+        self._collator, self._looks = None, []
+        self._power = check_learnable(args, train_dataloader.collate_fn, self.reader)
         epoch = _epoch_of(state)
         self._epoch = epoch
         if state.global_step:
@@ -125,6 +134,8 @@ class LearnedMasking(BatchObserver):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._collator is not None and not self._shown:
             raise ConfigError("LearnedMasking sees batches under MaskingTrainer only. Use it.")
+        if self._collator is not None and self._step % self.every == 0:
+            self._learn()
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if self._collator is not None:
@@ -151,7 +162,7 @@ class LearnedMasking(BatchObserver):
     # -- one batch ----------------------------------------------------------------------------
 
     def observe(self, seen: SeenBatch) -> None:
-        """Learn from a batch; `MaskingTrainer` calls it."""
+        """Keep what a batch brought until its step is over; `MaskingTrainer` calls it."""
         self._shown = True
         if self._collator is None or self._step % self.every:
             return
@@ -176,7 +187,19 @@ class LearnedMasking(BatchObserver):
         else:
             # what this batch's own losses will change is written after its step
             rewards = learning_progress(losses, self.store.read(ids[rows]), self.bound)
-        found = self.learner.step(batch.tokens, candidates, chosen.values, rewards, batch.scores)
+        self._looks.append(
+            Look(ids[rows], batch.tokens, candidates, chosen.values, rewards, batch.scores)
+        )
+
+    def _learn(self) -> None:
+        """From the whole step; every rank comes here, with looks of its own or without."""
+        own, self._looks = self._looks, []
+        look = of_step(own)
+        if look is None:
+            return
+        found = self.learner.step(
+            look.tokens, look.candidates, look.chosen, look.rewards, look.scores, self._power
+        )
         self._measures = {**self._measures, **found}
 
     def measures(self) -> dict[str, float]:
@@ -199,29 +222,7 @@ class LearnedMasking(BatchObserver):
         out[labels != IGNORE] = seen.losses.float().cpu().numpy()
         return out
 
-    # -- checks and files ---------------------------------------------------------------------
-
-    def _check_run(self, args: Any, collator: Any) -> None:
-        if not isinstance(collator, MaskingCollator) or collator.scores is not self.reader:
-            raise ConfigError(
-                "The masks of the run must be drawn by the policy that learns: "
-                "MaskingTrainer(…, data_collator=MaskingCollator(tokenizer, masking, "
-                "scores=reader)) with the reader of LearnedMasking."
-            )
-        masking = collator.masking
-        if getattr(masking, "select", None) != Weighted() or not isinstance(masking.emit, Mlm):
-            raise ConfigError(
-                "LearnedMasking knows how likely a mask is under select=Weighted() with no other "
-                f"setting, and emit=Mlm(); got {masking}. PolicySettings(bound=…) keeps every "
-                "token in reach."
-            )
-        if max(args.world_size, args.n_gpu) > 1:
-            raise ConfigError("LearnedMasking works in one process with one device so far.")
-        if len(collator.vocabulary.maskable) > self.reader.policy.settings.vocabulary:
-            raise ConfigError(
-                f"The policy knows {self.reader.policy.settings.vocabulary} token ids, the "
-                f"tokenizer has {len(collator.vocabulary.maskable)}."
-            )
+    # -- files -------------------------------------------------------------------------------
 
     def _restore(self, args: Any, state: Any) -> None:
         noted = state.stateful_callbacks.get(_KEY)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from transformers import TrainerCallback
 
+from maskwright.hf.guided.places import TokenPlaces
+
 
 @dataclass(frozen=True, eq=False)
 class SeenBatch:
@@ -16,11 +18,13 @@ class SeenBatch:
         sample_ids: ``(B,)`` int64.
         attention_mask: ``(B, S)``, 0 at padding.
         labels: ``(B, S)`` int64, where the logits stand that they are compared with; -100: none.
+            Of an encoder–decoder ``(B, T)``, for T positions of its decoder.
         shifted: whether that is one place before the label's own token, as in causal models.
         logits: ``(P, V)`` of the predicted positions, row after row, or ``(B, S, V)``; None where
             nobody wants them.
         losses: ``(P,)`` of them, where they were computed anyway.
         loss: of the batch, as it is summed over micro-batches.
+        places: of which token each slot is, where the batch says so.
     """
 
     sample_ids: Tensor
@@ -30,6 +34,7 @@ class SeenBatch:
     logits: Tensor | None
     losses: Tensor | None
     loss: Tensor | None
+    places: TokenPlaces | None = None
 
 
 class BatchObserver(TrainerCallback):

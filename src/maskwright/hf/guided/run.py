@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
-from maskwright.corruption import Above, Cautious, Diffusion, Mlm, Weighted
+from maskwright.corruption import Above, Cautious, RollingWindow, Weighted
 from maskwright.errors import ConfigError
 from maskwright.guidance import ScoreStore
 from maskwright.hf.collator import MaskingCollator
+from maskwright.hf.guided.places import Texts, moves, texts_of
 from maskwright.hf.guided.spikes import AHEAD, Spikes
 from maskwright.hf.samples import ClockedSampler
 
@@ -25,6 +26,16 @@ class GuidedRun:
 
     collator: MaskingCollator
     clocked: bool
+
+    @property
+    def moves(self) -> bool:
+        """Whether tokens do not stand where they stood, so that batches say where they are."""
+        return moves(self.collator.masking.emit)
+
+    @property
+    def texts(self) -> Texts:
+        """On which side of an encoder–decoder the samples' tokens are read."""
+        return texts_of(self.collator.masking.emit)
 
 
 def check_run(
@@ -47,6 +58,7 @@ def check_run(
         collator = inside
     clocked = _has_clock(loader)
     _check_collator(collator, store, spikes)
+    _check_window(collator, store, spikes)
     _check_arguments(args, state, source, clocked)
     if state.global_step == 0 and store.visits(_all(store)).any():
         raise ConfigError(
@@ -55,9 +67,9 @@ def check_run(
             "that run: trainer.train(resume_from_checkpoint=…)."
         )
     ahead = args.dataloader_num_workers * (args.dataloader_prefetch_factor or 2) + 2
-    if spikes.factor is not None and ahead > AHEAD * args.gradient_accumulation_steps:
+    if spikes.active and ahead > AHEAD * args.gradient_accumulation_steps:
         raise ConfigError(
-            f"With spike={spikes.factor} workers may read at most {AHEAD} steps ahead, or masks "
+            f"With {spikes.rules} workers may read at most {AHEAD} steps ahead, or masks "
             f"would depend on their number; here it may be {ahead} batches. Use fewer workers."
         )
     return GuidedRun(collator, clocked)
@@ -69,12 +81,6 @@ def _check_collator(collator: MaskingCollator, store: ScoreStore, spikes: Spikes
             "Guidance needs to know the samples of each batch: MaskingCollator(…, carry=True)."
         )
     masking = collator.masking
-    if not isinstance(masking.emit, Mlm | Diffusion):
-        raise ConfigError(
-            f"Guidance takes policies whose tokens stay where they were (emit=Mlm() or "
-            f"Diffusion()). With emit={masking.emit} the model reads other positions than the "
-            "sample has, so its scores would belong to no token."
-        )
     selects = list(_selects(masking))
     scored = any(isinstance(one, Above | Weighted | Cautious) for one in selects)
     if scored and collator.scores is None:
@@ -82,14 +88,44 @@ def _check_collator(collator: MaskingCollator, store: ScoreStore, spikes: Spikes
             "The policy goes by scores, but the collator reads none: "
             "MaskingCollator(…, scores=store)."
         )
+    if moves(masking.emit) and collator.scores is None:
+        raise ConfigError(
+            f"With emit={masking.emit} the model reads other positions than the sample has, and "
+            "only batches of a collator with scores say which is which: MaskingCollator(…, "
+            "scores=store)."
+        )
     bare = [one for one in selects if isinstance(one, Above | Weighted)]
     covered = [part for one in selects if isinstance(one, Cautious) for part in _selects(one)]
-    if spikes.factor is not None and any(
-        not any(one is other for other in covered) for one in bare
-    ):
+    if spikes.active and any(not any(one is other for other in covered) for one in bare):
         raise ConfigError(
-            f"spike={spikes.factor}: while scores are withheld, {bare[0]} would select nothing. "
+            f"{spikes.rules}: while scores are withheld, {bare[0]} would select nothing. "
             "Say what is drawn then: Cautious(select, start_rate=…)."
+        )
+
+
+def _check_window(collator: MaskingCollator, store: ScoreStore, spikes: Spikes) -> None:
+    """A tile that is not drawn anew must be drawn by the scores that it was drawn by."""
+    refresh, width = collator.masking.refresh, None
+    if isinstance(refresh, RollingWindow) and collator.masking.reads_scores:
+        width = refresh.width
+    if store.update_window != width:
+        raise ConfigError(
+            f'The policy has refresh="{refresh}", and {store.path} has update_window='
+            f"{store.update_window}: what a visit writes must be what the next one draws anew, and "
+            f"no more. Create another: ScoreStore.create(path, lengths, update_window={width})."
+        )
+    if width is None:
+        return
+    if getattr(collator.scores, "update_window", None) != width:
+        raise ConfigError(
+            f'refresh="{refresh}" keeps tiles as they were drawn, and the scores of '
+            f"{type(collator.scores).__name__} may change under them. Let the collator read the "
+            "store: MaskingCollator(…, scores=store)."
+        )
+    if spikes.active:
+        raise ConfigError(
+            f"{spikes.rules} would withhold the scores of whole samples, and so change tiles that "
+            f'refresh="{refresh}" keeps. Leave it out, or use refresh="dynamic".'
         )
 
 
