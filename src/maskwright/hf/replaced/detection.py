@@ -24,7 +24,7 @@ from transformers.utils.generic import ModelOutput
 from maskwright.corruption.emit import IGNORE
 from maskwright.errors import BatchError, ConfigError, ModelError, SampleIdError
 from maskwright.hf.head import predicted_only
-from maskwright.hf.replaced.keyed_sampling import position_keys, sample_tokens
+from maskwright.hf.replaced.filling import at_least_float32, fill_masks, judgement_loss
 from maskwright.hf.replaced.shared_embeddings import save_shared_once, share_embeddings
 
 
@@ -185,8 +185,6 @@ class ReplacedTokenDetection(nn.Module):
                 f"attention_mask has shape {tuple(attention_mask.shape)}, input_ids "
                 f"{tuple(input_ids.shape)}; they must be the same, 0 at padding."
             )
-        if clock is None:
-            clock = input_ids.new_full((len(input_ids), 2), -1)
         real = attention_mask != 0
         others: dict[str, Any] = {"attention_mask": attention_mask}
         if token_type_ids is not None:
@@ -196,25 +194,26 @@ class ReplacedTokenDetection(nn.Module):
         originals = labels.flatten().index_select(0, places)
         with predicted_only(self.generator, places, (len(input_ids), input_ids.shape[1])):
             guesses = self.generator(input_ids=input_ids, **others)["logits"].squeeze(0)
-        guesses = _wide(guesses)
+        guesses = at_least_float32(guesses)
         of_generator = functional.cross_entropy(guesses, originals, reduction="sum")
 
-        rows = places // input_ids.shape[1]
-        positions = (real.long().cumsum(1) - 1).flatten().index_select(0, places)
-        keys = position_keys(self.seed, clock[rows], sample_ids[rows], positions)
-        drawn = sample_tokens(guesses.detach(), keys, self.temperature)
-        corrupted = input_ids.flatten().scatter(0, places, drawn).view_as(input_ids)
-        different = (drawn != originals).long()
-        replaced = torch.zeros_like(labels).flatten().scatter(0, places, different)
-        replaced = replaced.view_as(labels)
+        filled = fill_masks(
+            input_ids,
+            labels,
+            places,
+            guesses,
+            real=real,
+            sample_ids=sample_ids,
+            clock=clock,
+            seed=self.seed,
+            temperature=self.temperature,
+        )
+        corrupted, replaced = filled.tokens, filled.replaced
 
         logits = self.discriminator(input_ids=corrupted, **others)["logits"]
-        logits = _wide(_one_label(logits, input_ids.shape, self.discriminator))
-        each = functional.binary_cross_entropy_with_logits(
-            logits, replaced.to(logits.dtype), reduction="none"
-        )
+        logits = at_least_float32(_one_label(logits, input_ids.shape, self.discriminator))
         predicted, tokens = originals.new_tensor(len(places)).clamp(min=1), real.sum().clamp(min=1)
-        of_discriminator = each.where(real, 0.0).sum() / tokens
+        of_discriminator = judgement_loss(logits, replaced, real) / tokens
         if num_items_in_batch is None:
             loss = of_generator / predicted + self.weight * of_discriminator
         else:
@@ -254,11 +253,6 @@ class ReplacedTokenDetection(nn.Module):
         """The same, by the name that older releases of transformers know."""
         self.generator.gradient_checkpointing_enable(**settings)
         self.discriminator.gradient_checkpointing_enable(**settings)
-
-
-def _wide(logits: Tensor) -> Tensor:
-    """At least float32, whatever autocast made."""
-    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _one_label(logits: Tensor, shape: torch.Size, model: Any) -> Tensor:
