@@ -29,6 +29,15 @@ def test_every_recipe_can_be_seen(command, name):
     )
 
 
+def test_policies_that_learn_are_shown_as_they_begin(command, file):
+    names = "pmi,learned,electra,loss"
+    ended = command("preview", file, "--policies", names, "--text", TEXT, width=200)
+    assert ended.status == 0
+    for name in names.split(","):
+        assert name in ended.out
+    assert "[MASK]" in ended.out
+
+
 def test_an_unknown_recipe(command):
     ended = command("preview", "--recipe", "spanbrt", "--text", TEXT)
     assert (ended.status, ended.out) == (2, "")

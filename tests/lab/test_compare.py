@@ -41,13 +41,14 @@ def test_the_results_have_everything_that_the_report_reads(finished):
     results = finished.results
     assert set(results) == {
         "format", "created", "command", "versions", "machine", "experiment", "model", "vocabulary",
-        "data", "evaluation", "unigram", "warmup", "regimes", "examples", "verdict", "seconds",
+        "data", "evaluation", "unigram", "warmup", "tasks", "regimes", "examples", "verdict",
+        "seconds",
     }  # fmt: skip
     assert [regime["name"] for regime in results["regimes"]] == ["once", "often"]
     for regime in results["regimes"]:
         assert set(regime) == {
             "name", "title", "explanation", "tokens", "epochs", "steps", "reference", "policies",
-            "differences", "matched", "verdict",
+            "differences", "matched", "reached", "tasks", "verdict",
         }  # fmt: skip
         assert [policy["name"] for policy in regime["policies"]] == list(tiny.POLICIES)
         for policy in regime["policies"]:

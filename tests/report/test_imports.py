@@ -16,7 +16,7 @@ assert not {"torch", "transformers", "datasets"} & after, after
 assert {name for name in after if name.startswith("maskwright.")} <= {
     "maskwright.errors", "maskwright.placing", "maskwright.report", *(
         "maskwright.report." + name
-        for name in "curves examples facts formatting html palette svg tables".split()
+        for name in "curves examples facts formatting html palette svg tables tasks".split()
     )
 }, after
 """

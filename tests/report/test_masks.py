@@ -70,6 +70,19 @@ def test_the_time_axis_has_rates_of_single_steps(results):
         assert f">{label}<" in svg
 
 
+def test_the_time_axis_has_the_thresholds_of_policies_that_have_one(results):
+    regime, styles = record(results)["regimes"][0], series_styles(results["regimes"])
+    assert ">threshold<" not in time_axis(regime, styles, "t")
+    for run in regime["policies"][3]["runs"]:
+        for number, line in enumerate(run["training"]):
+            line |= {"threshold": 0.8 - 0.1 * number, "probability": 0.5}
+    svg = time_axis(regime, styles, "t")
+    names = ("learning rate", "mask rate", "threshold", "probability", "predicted a step")
+    assert re.findall(rf">({'|'.join(names)})<", svg) == list(names)
+    assert "rate-40 threshold from 0.8 to 0.6; rate-40 probability from 0.5 to 0.5" in labels(svg)
+    assert "static threshold" not in labels(svg)
+
+
 def test_a_seed_without_a_value_leaves_no_point(results):
     regime, styles = record(results)["regimes"][0], series_styles(results["regimes"])
     for point in regime["policies"][1]["runs"][2]["history"]:

@@ -48,7 +48,7 @@ def preview(
     """
     from maskwright.cli.show import legend, preview_table
     from maskwright.data.sources import load_corpus
-    from maskwright.lab.examples import make_recipe, tokenise
+    from maskwright.lab.examples import make_recipe, phrases_in, tokenise
     from maskwright.lab.preparation import load_tokenizer, read_tokenizer
     from maskwright.lab.settings import load
 
@@ -60,10 +60,13 @@ def preview(
         corpus = load_corpus(experiment.data.source, text_column=experiment.data.text_column)
     tokens = read_tokenizer(str(tokenizer)) if data is None else load_tokenizer(data, corpus)
     sample_text = corpus.documents("validation")[0][:240] if text is None else text
-    shown: dict[str, Any] = {name: policy.masking() for name, policy in experiment.policies.items()}
+    texts = [sample_text] if corpus is None else corpus.documents("validation")
     if recipe is not None:
-        phrases_of = [sample_text] if corpus is None else corpus.documents("validation")
-        shown = {recipe: make_recipe(recipe, tokens, phrases_of)}
+        shown: dict[str, Any] = {recipe: make_recipe(recipe, tokens, texts)}
+    else:
+        chosen = experiment.policies.values()
+        phrases = phrases_in(texts, tokens) if any(p.collocations for p in chosen) else None
+        shown = {name: policy.masking(phrases) for name, policy in experiment.policies.items()}
     sample = tokenise(sample_text, tokens)
     out = open_console()
     out.print(preview_table(shown, sample, tokens, epochs=epochs, seed=seed))

@@ -23,8 +23,8 @@ Preset = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="Start from the settings of `quick` (used if there is no file), `guided` or "
-        "`wikitext2-minilm`.",
+        help="Start from the settings of `quick` (used if there is no file), `guided`, "
+        "`guided-minilm` or `wikitext2-minilm`.",
         show_default=False,
     ),
 ]

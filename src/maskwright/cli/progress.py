@@ -15,7 +15,7 @@ from rich.progress import (
 
 from maskwright.lab.compare import Watcher
 from maskwright.lab.pool import Event
-from maskwright.lab.run import Job
+from maskwright.lab.work import Work
 
 
 class Display(Watcher):
@@ -27,7 +27,7 @@ class Display(Watcher):
             TextColumn("{task.description:<32}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[loss]}", style="cyan"),
+            TextColumn("{task.fields[value]}", style="cyan"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
@@ -35,21 +35,21 @@ class Display(Watcher):
         )
         self.tasks: dict[str, TaskID] = {}
         self.steps: dict[str, int] = {}
-        self.losses: dict[str, float] = {}
+        self.values: dict[str, str] = {}
         self.total: TaskID | None = None
         self.runs = self.finished = 0
 
     def note(self, text: str) -> None:
         self.console.print(text, style="dim", highlight=False)
 
-    def begin(self, jobs: list[Job], done: set[str]) -> None:
+    def begin(self, jobs: list[Work], done: set[str]) -> None:
         self.runs, self.finished = len(jobs), len(done)
         if done:
             self.note(f"{len(done)} of {len(jobs)} runs were finished before and are kept.")
         steps = sum(job.total_steps for job in jobs)
         kept = sum(job.total_steps for job in jobs if job.name in done)
         self.total = self.progress.add_task(
-            "all runs (steps)", total=steps, completed=kept, loss=""
+            "all runs (steps)", total=steps, completed=kept, value=""
         )
         self.progress.start()
 
@@ -57,13 +57,13 @@ class Display(Watcher):
         name = event.job.name
         if name not in self.tasks:
             self.tasks[name] = self.progress.add_task(
-                name, total=event.job.total_steps, loss="", completed=event.step
+                name, total=event.job.total_steps, value="", completed=event.step
             )
-        if event.loss is not None:
-            self.losses[name] = event.loss
+        if event.value is not None:
+            self.values[name] = f"{event.job.measure} {event.value:.3f}"
         step = max(event.step, self.steps.get(name, 0))
-        loss = f"loss {self.losses[name]:.3f}" if name in self.losses else ""
-        self.progress.update(self.tasks[name], completed=step, loss=loss)
+        value = self.values.get(name, "")
+        self.progress.update(self.tasks[name], completed=step, value=value)
         if self.total is not None:
             self.progress.advance(self.total, step - self.steps.get(name, 0))
         self.steps[name] = step
@@ -71,7 +71,7 @@ class Display(Watcher):
             self.finished += 1
             self.progress.remove_task(self.tasks[name])
             self.console.print(
-                f"[dim]{self.finished:>3}/{self.runs}[/dim] {name}  [cyan]{loss}[/cyan]",
+                f"[dim]{self.finished:>3}/{self.runs}[/dim] {name}  [cyan]{value}[/cyan]",
                 highlight=False,
             )
 

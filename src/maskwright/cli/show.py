@@ -15,6 +15,7 @@ from maskwright.corruption.recipes import Recipe
 from maskwright.corruption.show import TokenView, piece, token_views
 from maskwright.lab.examples import plans_of
 from maskwright.report.tables import cost_rows, difference_rows, summary_rows
+from maskwright.report.tasks import task_facts, task_rows
 
 # Not by colour alone: a masked token is reversed, a random one underlined, a kept one bold.
 STYLES = {
@@ -82,6 +83,12 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
                 (difference_rows(regime), f"Paired differences from {regime['reference']}")
             )
         tables.append((cost_rows(regime), "Cost of a run"))
+        for task in regime.get("tasks", []):
+            name = task["name"]
+            tables.append((task_rows(task, task_facts(results)[name]), f"Fine-tuned on {name}"))
+            if task["differences"]:
+                title = f"Paired differences from {task['reference']} on {name}"
+                tables.append((difference_rows(task), title))
         parts: list[Any] = []
         for rows, title in tables:
             parts += [rows_table(rows, title, console.width), Text()]

@@ -8,6 +8,7 @@ that what two policies share cancels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,24 +42,33 @@ def interval(sums: np.ndarray, counts: np.ndarray) -> Interval:
         total = sums[rows[..., :, None], columns[..., None, :]].sum(axis=(-1, -2))
         return total / (rows.shape[-1] * counts[columns].sum(axis=-1))
 
+    return crossed(mean, seeds, documents)
+
+
+# Of resamples of the seeds ``(..., S)`` and the documents ``(..., D)``, as indices: a number each.
+Statistic = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def crossed(statistic: Statistic, seeds: int, documents: int) -> Interval:
+    """Any statistic of seeds and documents, with its interval."""
     all_rows, all_columns = np.arange(seeds), np.arange(documents)
-    point = float(mean(all_rows, all_columns))
+    point = float(statistic(all_rows, all_columns))
     settings = {
         "n_resamples": RESAMPLES,
         "confidence_level": CONFIDENCE,
         "method": "percentile",
         "vectorized": True,
-        "batch": max(1, min(RESAMPLES, _AT_A_TIME // sums.size)),
+        "batch": max(1, min(RESAMPLES, _AT_A_TIME // (seeds * documents))),
         "rng": np.random.default_rng(0),
     }
     if seeds > 1 and documents > 1:
         result = bootstrap(
-            (all_rows, all_columns), lambda r, c, axis: mean(r, c), paired=False, **settings
+            (all_rows, all_columns), lambda r, c, axis: statistic(r, c), paired=False, **settings
         )
     elif documents > 1:
-        result = bootstrap((all_columns,), lambda c, axis: mean(_one(c), c), **settings)
+        result = bootstrap((all_columns,), lambda c, axis: statistic(_one(c), c), **settings)
     elif seeds > 1:
-        result = bootstrap((all_rows,), lambda r, axis: mean(r, _one(r)), **settings)
+        result = bootstrap((all_rows,), lambda r, axis: statistic(r, _one(r)), **settings)
     else:
         return Interval(point, None, None)
     low, high = result.confidence_interval

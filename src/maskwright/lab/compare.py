@@ -14,12 +14,23 @@ from maskwright.errors import ConfigError, SaveError
 from maskwright.lab.config import Experiment
 from maskwright.lab.examples import Example, example_of, report_examples
 from maskwright.lab.files import read_json, write_folder, write_json, write_text
+from maskwright.lab.fine_tune import TaskJob, is_judged
 from maskwright.lab.jobs import plan_jobs
 from maskwright.lab.machine import machine, versions
+from maskwright.lab.phrases import phrases_for
 from maskwright.lab.pool import Event, Shared, run_all
 from maskwright.lab.preparation import Prepared, prepare
 from maskwright.lab.results import overall_verdict, regime_results
-from maskwright.lab.run import RUN_FILE, Job, finished, settings_in
+from maskwright.lab.run import RUN_FILE, Job, settings_in
+from maskwright.lab.tasks import (
+    PreparedTask,
+    plan_tasks,
+    prepare_tasks,
+    regime_tasks,
+    task_facts,
+)
+from maskwright.lab.work import Work, finished
+from maskwright.vocabulary import Vocabulary
 
 RESULTS_FILE = "results.json"
 FORMAT = "maskwright.results/1"
@@ -30,7 +41,7 @@ class Watcher:
     """What `compare` tells while it works; the command line shows it, a script may ignore it."""
 
     def note(self, text: str) -> None: ...
-    def begin(self, jobs: list[Job], done: set[str]) -> None: ...
+    def begin(self, jobs: list[Work], done: set[str]) -> None: ...
     def event(self, event: Event) -> None: ...
     def end(self) -> None: ...
 
@@ -52,10 +63,12 @@ def compare(
     """
     watcher = watcher or Watcher()
     _make_folder(out)
+    tasks = prepare_tasks(experiment, say=watcher.note)
     prepared = prepare(experiment, say=watcher.note)
     warmups, runs = plan_jobs(experiment, prepared, out)
-    jobs = [*warmups, *runs]
-    done = {job.name for job in jobs if is_done(job)}
+    judged = plan_tasks(experiment, tasks, [*warmups, *runs])
+    jobs: list[Work] = [*warmups, *runs, *judged]
+    done = _done([*warmups, *runs], judged)
     write_text(out / EXPERIMENT_FILE, to_yaml(experiment))
     write_folder(out / "tokenizer", prepared.tokenizer.save_pretrained)
     watcher.begin(jobs, done)
@@ -74,9 +87,16 @@ def compare(
         )
     finally:
         watcher.end()
-    results = _results(experiment, prepared, warmups, runs, command)
+    results = _results(experiment, prepared, warmups, runs, tasks, judged, command)
     write_json(out / RESULTS_FILE, results)
     return results
+
+
+def _done(runs: list[Job], judged: list[TaskJob]) -> set[str]:
+    """The names of what was finished before; what judges a run counts only with the run."""
+    done = {job.name: job.result for job in runs if is_done(job)}
+    results = set(done.values())
+    return {*done, *(job.name for job in judged if job.needs in results and is_judged(job))}
 
 
 def is_done(job: Job) -> bool:
@@ -109,7 +129,13 @@ def _changed(old: Any, new: Any, path: str = "") -> list[str]:
 
 
 def _results(
-    experiment: Experiment, prepared: Prepared, warmups: list[Job], runs: list[Job], command: str
+    experiment: Experiment,
+    prepared: Prepared,
+    warmups: list[Job],
+    runs: list[Job],
+    tasks: list[PreparedTask],
+    judged: list[TaskJob],
+    command: str,
 ) -> dict[str, Any]:
     by_name: dict[str, Any] = {job.name: read_json(job.folder / RUN_FILE) for job in runs}
     regimes = [
@@ -121,10 +147,12 @@ def _results(
                 for policy in experiment.policies
             },
         )
+        | {"tasks": regime_tasks(experiment, regime, judged)}
         for regime in experiment.regimes
     ]
     warm = [read_json(job.folder / RUN_FILE) for job in warmups]
     seconds = sum(run["cost"]["seconds"] for run in [*warm, *by_name.values()])
+    vocabulary = Vocabulary.from_tokenizer(prepared.tokenizer)
     now = datetime.datetime.now(datetime.UTC)
     return {
         "format": FORMAT,
@@ -143,9 +171,13 @@ def _results(
         },
         **prepared.facts,
         "warmup": warmup_facts(experiment, warm),
+        "tasks": task_facts(tasks, judged),
         "regimes": regimes,
         "examples": report_examples(
-            {name: policy.masking() for name, policy in experiment.policies.items()},
+            {
+                name: policy.masking(phrases_for(policy, prepared.train, vocabulary))
+                for name, policy in experiment.policies.items()
+            },
             _example(experiment, prepared, runs),
             prepared.tokenizer,
             seed=experiment.seeds[0],
@@ -165,7 +197,8 @@ def _example(experiment: Experiment, prepared: Prepared, runs: list[Job]) -> Exa
         if policy.guided is not None
     }
     ids = next(iter(jobs.values())).ids if jobs else np.empty(0, np.int64)
-    return example_of(prepared, {name: job.folder for name, job in jobs.items()}, ids)
+    guided = {name: (job.folder, experiment.policies[name]) for name, job in jobs.items()}
+    return example_of(prepared, guided, ids)
 
 
 def warmup_facts(experiment: Experiment, runs: list[dict[str, Any]]) -> dict[str, Any] | None:

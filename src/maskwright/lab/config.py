@@ -14,8 +14,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from maskwright.errors import ConfigError, unknown
 from maskwright.evaluation.masks import evaluation_masking
+from maskwright.lab.optimizer import fitting
 from maskwright.lab.policy import FORMS_OF_RATE, Policy
 from maskwright.lab.section import Section
+from maskwright.lab.task import Task, check_tasks
 
 
 class Data(Section):
@@ -59,14 +61,27 @@ class Training(Section):
     """How the model is trained; the fields mean what they mean in `TrainingArguments`."""
 
     batch_size: int = Field(default=8, ge=1, description="samples")
-    learning_rate: float = Field(default=3e-3, gt=0)
+    optimizer: Literal["adamw", "schedule-free", "prodigy"] = "adamw"
+    learning_rate: float = Field(default=3e-3, gt=0, description="with prodigy a factor, 1")
+    lr_scaling: Literal["none", "per-predicted-token"] = Field(
+        default="none", description="whether it follows the predicted tokens of a step"
+    )
+    lr_reference: float | None = Field(
+        default=None, gt=0, description="tokens a step that it was chosen for; those of the first"
+    )
     lr_scheduler: Literal["constant_with_warmup", "linear", "cosine"] = "linear"
     warmup_steps: int = Field(default=20, ge=0)
     weight_decay: float = Field(default=0.01, ge=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
+    bf16: bool = Field(default=False, description="forward and backward; weights stay in fp32")
     checkpoint_every: int | None = Field(
         default=None, ge=1, description="steps; to resume inside a run"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fit_the_optimizer(cls, given: Any) -> Any:
+        return fitting(given)
 
 
 class Warmup(Section):
@@ -131,6 +146,7 @@ class Experiment(Section):
         default=(0, 1, 2), min_length=1
     )
     evaluation: Evaluation = Evaluation()
+    tasks: tuple[Task, ...] = Field(default=(), description="that encoders are fine-tuned on")
     workers: int = Field(default=2, ge=1, description="runs at a time")
     threads: int = Field(default=1, ge=1, description="threads of one run")
 
@@ -147,6 +163,7 @@ class Experiment(Section):
         names = [regime.name for regime in self.regimes]
         if len(set(names)) < len(names) or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"Regimes {names} and seeds {list(self.seeds)} must differ.")
+        check_tasks(self.tasks, self.data.max_length)
         return self
 
 
@@ -164,6 +181,8 @@ def parse(settings: dict[str, Any]) -> Experiment:
         own = [p for p in problems if p["type"] != "too_short" or p["input"] in ([], ())]
         raise ConfigError("\n".join(map(_explain, own or problems))) from None
 
+
+_MANY: dict[str, type[Section]] = {"policies": Policy, "regimes": Regime, "tasks": Task}
 
 _WORDS = {
     "missing": "is missing",
@@ -196,8 +215,8 @@ def _keys_at(path: list[Any]) -> list[str]:
     section: type[Section] = Experiment
     parts = iter(path)
     for part in parts:
-        if part in ("policies", "regimes"):
-            section = Policy if part == "policies" else Regime
+        if part in _MANY:
+            section = _MANY[part]
             next(parts, None)  # the name of a policy, the number of a regime
         else:
             section = next(_sections_in(section.model_fields[part].annotation))
@@ -209,7 +228,7 @@ def _elsewhere(key: Any) -> list[str]:
     return [
         f"{name}.{key}"
         for name, field in Experiment.model_fields.items()
-        if name not in ("policies", "regimes")
+        if name not in _MANY
         for section in _sections_in(field.annotation)
         if key in section.model_fields
     ]

@@ -11,9 +11,10 @@ import numpy as np
 
 from maskwright.batch import TokenBatch
 from maskwright.clock import Clock
-from maskwright.corruption import Masking, MaskPlan, learn_phrases, recipe
+from maskwright.corruption import Masking, MaskPlan, Phrases, Weighted, learn_phrases, recipe
 from maskwright.corruption.show import TokenView, token_views
 from maskwright.errors import DataError, ResultsError
+from maskwright.lab.policy import Policy
 from maskwright.ragged import Ragged
 from maskwright.vocabulary import Vocabulary
 
@@ -43,6 +44,8 @@ def plans_of(
     plans = []
     for epoch in range(epochs):
         known = scores[epoch] if epoch < len(scores) else None
+        if known is None and isinstance(getattr(masking, "select", None), Weighted):
+            known = np.ones(len(tokens))  # as learned weights begin: by chance
         rows = None if known is None else Ragged.from_lists([known], np.float32)
         clock = Clock(seed, epoch, epoch, total_steps=epochs)
         plans.append(bound.plan(replace(batch, scores=rows), clock))
@@ -61,10 +64,14 @@ def make_recipe(name: str, tokenizer: Any, texts: Sequence[str]) -> Any:
         tokenizer.add_special_tokens({"additional_special_tokens": missing})
     if name != "pmi":
         return recipe(name, tokenizer)
-    vocabulary = Vocabulary.from_tokenizer(tokenizer)
+    return recipe(name, Vocabulary.from_tokenizer(tokenizer), phrases=phrases_in(texts, tokenizer))
+
+
+def phrases_in(texts: Sequence[str], tokenizer: Any) -> Phrases:
+    """A few collocations of some texts, to be shown."""
     rows = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
-    phrases = learn_phrases(Ragged.from_lists(rows), vocabulary, size=2000, min_count=5)
-    return recipe(name, vocabulary, phrases=phrases)
+    vocabulary = Vocabulary.from_tokenizer(tokenizer)
+    return learn_phrases(Ragged.from_lists(rows), vocabulary, size=2000, min_count=5)
 
 
 def tokenise(text: str, tokenizer: Any) -> list[int]:
@@ -93,29 +100,29 @@ class Example:
     scores: Mapping[str, Sequence[np.ndarray | None]]
 
 
-def example_of(prepared: Any, folders: Mapping[str, Path], ids: np.ndarray) -> Example:
+def example_of(prepared: Any, runs: Mapping[str, tuple[Path, Policy]], ids: np.ndarray) -> Example:
     """A sample of the held-out text; or, where policies are guided, of the training text, with the
     scores that runs gave it.
 
     Args:
-        folders: of a finished run of each guided policy.
+        runs: for each guided policy, the folder of a finished run.
         ids: of the samples that these were trained on.
     """
-    if not folders:
+    if not runs:
         return Example(0, prepared.held_out.tokens[0][:_TOKENS], {})
     sample = int(ids[0])
     scores = {
-        name: [_scores(folder, epoch, sample) for epoch in range(_EPOCHS)]
-        for name, folder in folders.items()
+        name: [_scores(*run, prepared.train, epoch, sample) for epoch in range(_EPOCHS)]
+        for name, run in runs.items()
     }
     return Example(sample, prepared.train.tokens[sample][:_TOKENS], scores)
 
 
-def _scores(folder: Path, epoch: int, sample: int) -> np.ndarray | None:
-    from maskwright.lab.guided import kept_scores  # with torch, which a preview needs not wait for
+def _scores(folder: Path, policy: Policy, table: Any, epoch: int, sample: int) -> np.ndarray | None:
+    from maskwright.lab.guided import kept_reader  # with torch, which a preview needs not wait for
 
     try:
-        return kept_scores(folder, epoch).read(np.array([sample]))[0][:_TOKENS]
+        return kept_reader(folder, epoch, policy, table).read(np.array([sample]))[0][:_TOKENS]
     except ResultsError:  # not kept, or a run of fewer epochs: shown as at a first visit
         return None
 

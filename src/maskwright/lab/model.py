@@ -5,8 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from maskwright.errors import ModelError
 from maskwright.lab.config import Model
+
+# A damaged folder surfaces as whatever its reader meets first.
+UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, SafetensorError)
 
 
 def build_model(config: Model, tokenizer: Any, *, seed: int, max_length: int) -> Any:
@@ -59,13 +64,11 @@ def load_model(place: str | Path, *, new_head: bool = False) -> Any:
     Raises:
         ModelError: nothing can be loaded from there, or weights are missing.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForMaskedLM
 
     try:
         model, found = AutoModelForMaskedLM.from_pretrained(place, output_loading_info=True)
-    # a damaged file surfaces as whatever the reader meets first
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+    except UNREADABLE as error:
         raise ModelError(
             f"No masked language model can be loaded from {place}: {first_line(error)}"
         ) from None

@@ -3,56 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Discriminator, Field, Tag, model_serializer, model_validator
+import numpy as np
+from pydantic import Field, model_serializer, model_validator
 
 from maskwright.corruption import Above, Cautious, Masking, Mixture, Mlm, Weighted, recipe
 from maskwright.corruption.act import ACTS
+from maskwright.corruption.phrases import Phrases
 from maskwright.errors import PolicyError, unknown
+from maskwright.lab.policy_sections import (
+    FORMS_OF_RATE,
+    Guided,
+    LearnedPhrases,
+    LearnedWeights,
+    Rate,
+    RateSchedule,
+    ReplacedTokens,
+    Source,
+)
 from maskwright.lab.section import Section
-from maskwright.schedule import Cosine, Linear, Schedule
 
-Source = Literal["attention", "loss", "entropy", "margin"]
+__all__ = ["FORMS_OF_RATE", "Guided", "Policy", "reads_scores"]
 
 # What the scores are that a recipe was made for; attention for the others.
 SOURCES: dict[str, Source] = {"loss-guided": "loss"}
 
-
-class RateSchedule(Section):
-    """A rate that moves from ``start`` to ``end`` over the run."""
-
-    schedule: Literal["linear", "cosine"] = "linear"
-    start: float = Field(ge=0, le=1)
-    end: float = Field(ge=0, le=1)
-
-    def build(self) -> Schedule:
-        return {"linear": Linear, "cosine": Cosine}[self.schedule](self.start, self.end)
-
-
-# Which of the two forms of a rate is meant is decided first, so that an error speaks of that one.
-FORMS_OF_RATE = ("(number)", "(schedule)")
-Rate = Annotated[
-    Annotated[float, Tag("(number)")] | Annotated[RateSchedule, Tag("(schedule)")],
-    Discriminator(lambda v: FORMS_OF_RATE[isinstance(v, dict | RateSchedule)]),
-]
-
-
-class Guided(Section):
-    """The scores that a guided policy goes by: what they are, and how they are kept."""
-
-    source: Source | None = Field(default=None, description="what the recipe is made for")
-    decay: float | None = Field(default=None, ge=0, lt=1, description="as `ScoreStore` has it")
-    window: int | None = Field(default=None, ge=1, description="in place of decay")
-    layers: tuple[int, ...] | None = Field(default=None, description="whose attention counts")
-    queries: int = Field(default=16, ge=1, description="of each sample, that are looked at")
-    keep: bool = Field(default=True, description="the scores of each epoch, for a replay")
-
-    @model_validator(mode="after")
-    def _one_average(self) -> Guided:
-        if self.decay is not None and self.window is not None:
-            raise PolicyError("guidance takes decay or window, not both: they are two averages.")
-        return self
+# Stands for phrases that are not learned yet; of no vocabulary, so it cannot draw a mask.
+_UNLEARNED = Phrases(np.empty(0, np.uint64), 2, "words", 0)
 
 
 class Policy(Section):
@@ -71,6 +49,9 @@ class Policy(Section):
         default=None, ge=0, le=1, description="of tokens that have no score yet"
     )
     guidance: Guided | None = None
+    learned: LearnedWeights | None = None
+    phrases: LearnedPhrases | None = None
+    replaced_tokens: ReplacedTokens | None = None
     description: str = ""
 
     @model_validator(mode="after")
@@ -81,7 +62,36 @@ class Policy(Section):
                 f"guidance is given, but {masking} goes by no scores. Leave it out, or name a "
                 "guided recipe, such as recipe: attention-guided."
             )
+        if self.learned is not None:
+            self._check_learned()
+        if self.phrases is not None and self.recipe != "pmi":
+            raise PolicyError(
+                f"phrases are given, but {masking} masks no collocations. Leave them out, or take "
+                "recipe: pmi."
+            )
+        if self.replaced_tokens is not None and reads_scores(masking):
+            raise PolicyError(
+                f"replaced_tokens runs the model twice a step, and {masking} goes by scores of one "
+                "pass: which of them is not settled. Use a policy that goes by no scores."
+            )
         return self
+
+    def _check_learned(self) -> None:
+        if self.recipe is not None:
+            raise PolicyError(
+                f"learned draws masks by weights that are learned, and recipe: {self.recipe!r} "
+                "draws them otherwise. Leave one of them out."
+            )
+        if self.refresh != "dynamic":
+            raise PolicyError(
+                f"learned weights change from epoch to epoch, and refresh: {self.refresh!r} would "
+                "hold masks. Leave refresh out."
+            )
+        if self.guidance is not None and self.guidance.source not in (None, "loss"):
+            raise PolicyError(
+                f"learned goes by losses, not by guidance.source={self.guidance.source!r}. Leave "
+                "it out."
+            )
 
     @model_serializer(mode="wrap")
     def _as_given(self, handler: Any) -> dict[str, Any]:
@@ -90,8 +100,12 @@ class Policy(Section):
             return {name: value for name, value in found.items() if name in self.model_fields_set}
         return {name: value for name, value in found.items() if value is not None}
 
-    def masking(self) -> Masking:
-        """The policy as a value."""
+    def masking(self, phrases: Phrases | None = None) -> Masking:
+        """The policy as a value.
+
+        Args:
+            phrases: of ``pmi``, which cannot draw masks without; `maskwright.lab.phrases` has them.
+        """
         for name in self.act:
             if name not in ACTS:
                 raise PolicyError(unknown("act", name, ACTS))
@@ -103,9 +117,11 @@ class Policy(Section):
             "at_least": self.at_least,
         }
         if self.recipe is None:
-            policy: Any = Masking(**given)
+            select = {} if self.learned is None else {"select": Weighted()}
+            policy: Any = Masking(**select, **given)
         else:
-            policy = recipe(self.recipe)
+            learned = {"phrases": phrases or _UNLEARNED} if self.recipe == "pmi" else {}
+            policy = recipe(self.recipe, **learned)
             if not isinstance(policy, Masking) or not isinstance(policy.emit, Mlm):
                 raise PolicyError(
                     f"recipe: {self.recipe!r} is not for masked language models in the place of "
@@ -127,8 +143,17 @@ class Policy(Section):
         if not reads_scores(self.masking()):
             return None
         settings = self.guidance or Guided()
+        if self.learned is not None:
+            # progress is measured from the last visit, not from an average of visits
+            last = 0.0 if settings.decay is None and settings.window is None else settings.decay
+            return settings.model_copy(update={"source": "loss", "decay": last})
         source = settings.source or SOURCES.get(self.recipe or "", "attention")
         return settings.model_copy(update={"source": source})
+
+    @property
+    def collocations(self) -> LearnedPhrases | None:
+        """How the phrases are learned that it masks as one; None where it masks none."""
+        return (self.phrases or LearnedPhrases()) if self.recipe == "pmi" else None
 
 
 def reads_scores(masking: Masking) -> bool:

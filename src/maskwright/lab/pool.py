@@ -17,16 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from maskwright.errors import MaskwrightError
+from maskwright.lab.fine_tune import TaskJob, fine_tune
 from maskwright.lab.run import Job, execute
+from maskwright.lab.work import Work
 
 
 @dataclass(frozen=True)
 class Event:
-    """News of a job: its step, its held-out loss where just measured, whether it is done."""
+    """News of a job: its step, its `Work.measure` where just taken, whether it is done."""
 
-    job: Job
+    job: Work
     step: int
-    loss: float | None = None
+    value: float | None = None
     done: bool = False
 
 
@@ -45,28 +47,29 @@ class RunFailed(MaskwrightError):
 
 
 def run_all(
-    jobs: Iterable[Job],
+    jobs: Iterable[Work],
     done: set[str],
     shared: Shared,
     *,
     workers: int,
     tell: Callable[[Event], None],
 ) -> None:
-    """Runs every job whose name is not in ``done``, a job after the one that it starts from.
+    """Runs every job whose name is not in ``done``, a job after the one that it needs.
 
     Raises:
         RunFailed: a job failed. Jobs that had begun are finished first, and their results kept.
         KeyboardInterrupt: Ctrl-C; the workers are ended in the middle of their jobs.
     """
-    waiting = {job.name: job for job in jobs if job.name not in done}
-    by_folder = {job.folder: job for job in jobs}
+    by_name = {job.name: job for job in jobs}
+    by_result = {job.result: job for job in by_name.values()}
+    waiting = {name: job for name, job in by_name.items() if name not in done}
     finished = set(done)
     if not waiting:
         return
     context = multiprocessing.get_context("spawn")
     news: Any = context.Queue()
-    running: dict[Future[None], Job] = {}
-    failure: tuple[Job, BaseException] | None = None
+    running: dict[Future[None], Work] = {}
+    failure: tuple[Work, BaseException] | None = None
     workers = min(workers, len(waiting))
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, context, _open, (shared, news))
@@ -75,15 +78,15 @@ def run_all(
             ready = [
                 job
                 for job in waiting.values()
-                if job.start is None or by_folder[job.start].name in finished
+                if job.needs is None or by_result[job.needs].name in finished
             ]
             # no more than there are workers: what was not handed out need not be taken back
             for job in ready[: workers - len(running)] if failure is None else []:
                 del waiting[job.name]
                 with _no_interrupt():  # a worker process is started here, and inherits it
-                    running[pool.submit(_work, job)] = job
+                    running[pool.submit(_work, job)] = job  # type: ignore
             ended, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-            _drain(news, tell, by_folder)
+            _drain(news, tell, by_name)
             for future in ended:
                 job = running.pop(future)
                 error = future.exception()
@@ -127,11 +130,11 @@ def _no_interrupt() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _drain(news: Any, tell: Callable[[Event], None], jobs: dict[Path, Job]) -> None:
+def _drain(news: Any, tell: Callable[[Event], None], jobs: dict[str, Work]) -> None:
     with contextlib.suppress(queue.Empty):
         while True:
-            folder, step, loss = news.get_nowait()
-            tell(Event(jobs[folder], step, loss))
+            name, step, value = news.get_nowait()
+            tell(Event(jobs[name], step, value))
 
 
 # -- in the worker process ---------------------------------------------------------------
@@ -174,11 +177,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(job: Job) -> None:
-    execute(
-        job,
-        _worker["table"],
-        _worker["tokenizer"],
-        _worker["held_out"],
-        lambda step, loss: _worker["news"].put((job.folder, step, loss)),
-    )
+def _work(job: Job | TaskJob) -> None:
+    def tell(step: int, value: float | None) -> None:
+        _worker["news"].put((job.name, step, value))
+
+    if isinstance(job, TaskJob):
+        fine_tune(job, _worker["tokenizer"], tell)
+    else:
+        execute(job, _worker["table"], _worker["tokenizer"], _worker["held_out"], tell)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
+from maskwright.clock import Clock
 from maskwright.evaluation.heldout import HeldOut, Scores
 from maskwright.lab.files import read_json, write_json
 from maskwright.lab.mask_statistics import MaskStatistics
+from maskwright.lab.precision import full_precision
+from maskwright.lab.scheduled import scheduled
+from maskwright.lab.stopwatch import Stopwatch
 
 RECORD_FILE = "record.json"  # in a checkpoint
 
@@ -34,18 +37,16 @@ class Recorder(TrainerCallback):
         self.training: list[dict[str, Any]] = []
         self.timing: list[dict[str, Any]] = []
         self.scores: Scores | None = None
-        self.seconds = 0.0
-        self._since = 0.0
+        self.watch = Stopwatch()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step == 0:
             self._evaluate(state)
-        self._since = time.perf_counter()
+        self.watch.start()
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        now = time.perf_counter()
-        self.seconds, self._since = self.seconds + now - self._since, now
+        times = self.watch.read()
         self.masks.save(folder)
         write_json(
             folder / RECORD_FILE,
@@ -54,7 +55,7 @@ class Recorder(TrainerCallback):
                 "history": self.history,
                 "training": self.training,
                 "timing": self.timing,
-                "seconds": self.seconds,
+                **times,
                 "tokens": self.trainer.tokens_seen,
                 "predicted": self.trainer.predicted_tokens,
             },
@@ -66,7 +67,8 @@ class Recorder(TrainerCallback):
         self.history, self.training = record["history"], record["training"]
         self.timing = record["timing"]
         self.masks.restore(checkpoint)
-        self.seconds = record["seconds"]
+        self.watch.seconds = record["seconds"]
+        self.watch.cpu_seconds = record.get("cpu_seconds", 0.0)  # of an older version: none
         self.trainer.tokens_seen = record["tokens"]
         self.trainer.predicted_tokens = record["predicted"]
 
@@ -75,7 +77,7 @@ class Recorder(TrainerCallback):
         if last:
             control.should_save = False  # the result itself follows
         if last or state.global_step % self.spec["evaluation"]["every"] == 0:
-            self.seconds += time.perf_counter() - self._since
+            self.watch.stop()
             self._evaluate(state)
         elif state.global_step % 5 == 0:
             self.tell(state.global_step, None)
@@ -89,11 +91,19 @@ class Recorder(TrainerCallback):
                     "learning_rate": float(logs["learning_rate"]),
                     "predicted": self.trainer.predicted_tokens,
                     "mask_rate": self.masks.rate(),
+                    **scheduled(self.trainer.data_collator.masking, self._clock(state)),
                 }
             )
 
+    def _clock(self, state: Any) -> Clock:
+        """Of the step that was just taken."""
+        step = max(0, state.global_step - 1)
+        return Clock(self.spec["seed"], None, step, max(1, state.max_steps))
+
     def _evaluate(self, state: Any) -> None:
-        self.scores = self.held_out.score(self.trainer.model)
+        self.trainer.average_weights()
+        with full_precision(self.trainer.model) as model:
+            self.scores = self.held_out.score(model)
         mean = self.scores.mean
         self.history.append(
             {
@@ -106,6 +116,6 @@ class Recorder(TrainerCallback):
             }
         )
         # apart from the curve, which is the same whenever the run is repeated
-        self.timing.append({"step": state.global_step, "seconds": self.seconds})
+        self.timing.append({"step": state.global_step, **self.watch.read()})
         self.tell(state.global_step, mean["loss"])
-        self._since = time.perf_counter()
+        self.watch.start()

@@ -18,18 +18,21 @@ from maskwright.errors import ConfigError, ResultsError
 from maskwright.hf import ClockedSampler, MaskingCollator, with_sample_ids
 from maskwright.lab.config import Data
 from maskwright.lab.files import read_json
-from maskwright.lab.guided import kept_scores
+from maskwright.lab.guided import kept_reader
+from maskwright.lab.phrases import phrases_for
 from maskwright.lab.policy import Policy
 from maskwright.lab.preparation import read_tokenizer
 from maskwright.lab.run import RUN_FILE
+from maskwright.vocabulary import Vocabulary
 
 
 def replay(folder: Path, step: int) -> MaskPlan:
     """The masks of batch ``step`` of the run in ``folder``.
 
     The masks were not recorded: the seed and the clock say which samples were in the batch and what
-    was masked in them; for a guided policy, also the scores that the epoch began with, which its
-    run keeps. For runs on one device, as `maskwright compare` and `train` make them.
+    was masked in them; for a guided policy, also the scores that the epoch began with, and the
+    learned weights, which its run keeps. For runs on one device, as `maskwright compare` and
+    `train` make them.
 
     Args:
         folder: of a finished run, with its `run.json`.
@@ -60,9 +63,13 @@ def replay(folder: Path, step: int) -> MaskPlan:
     first = step % sampler.steps_per_epoch * sampler.batch_size
     indices = list(itertools.islice(sampler, first, first + sampler.batch_size))
     policy = Policy.model_validate(spec["policy"])
-    guided = policy.guided is not None
-    scores = kept_scores(folder, step // sampler.steps_per_epoch) if guided else None
-    collator = MaskingCollator(tokenizer, policy.masking(), seed=spec["seed"], scores=scores)
+    scores = None
+    if policy.guided is not None:
+        scores = kept_reader(folder, step // sampler.steps_per_epoch, policy, subset.table)
+    masking = policy.masking(
+        phrases_for(policy, subset.table, Vocabulary.from_tokenizer(tokenizer))
+    )
+    collator = MaskingCollator(tokenizer, masking, seed=spec["seed"], scores=scores)
     return collator.plan(with_sample_ids(subset).__getitems__(indices))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from maskwright.evaluation.statistics import CONFIDENCE, Interval, interval, verdict
 from maskwright.lab.config import Experiment, Regime
 from maskwright.lab.matched import matched_differences
+from maskwright.lab.reached import steps_to_reach
 
 METRICS = {"loss": True, "accuracy": False}  # is lower better?
 _SUMS = {"loss": "loss", "accuracy": "correct"}
@@ -43,6 +44,7 @@ def regime_results(
         ],
         "differences": differences,
         "matched": matched_differences(experiment.reference, runs),
+        "reached": steps_to_reach(experiment.reference, runs),
         "verdict": regime_verdict(experiment.reference, differences, len(experiment.seeds)),
     }
 

@@ -8,17 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import PrinterCallback, TrainingArguments
 
 from maskwright.data.subset import Subset
 from maskwright.errors import ModelError
 from maskwright.evaluation.heldout import HeldOut
-from maskwright.hf import MaskingCollator, MaskingTrainer
+from maskwright.hf import MaskingCollator, MaskingTrainer, TiedReplacedTokenDetection
 from maskwright.lab.config import Model, Training
 from maskwright.lab.files import read_json, saving, write_folder, write_json
 from maskwright.lab.guided import SCORES, GuidedTraining
 from maskwright.lab.mask_statistics import statistics_of
 from maskwright.lab.model import build_model, load_model
+from maskwright.lab.optimizer import arguments_of, trainer_of
+from maskwright.lab.phrases import phrases_for
 from maskwright.lab.policy import Policy
 from maskwright.lab.recorder import RECORD_FILE, Recorder, Tell
 from maskwright.vocabulary import Vocabulary
@@ -55,18 +58,19 @@ class Job:
     steps: int | None
     epochs: float | None
 
+    measure = "loss"
+
     @property
     def seed(self) -> int:
         return self.spec["seed"]
 
+    @property
+    def result(self) -> Path:
+        return self.folder / RUN_FILE
 
-def finished(job: Job) -> dict[str, Any] | None:
-    """The result of a job that was done before."""
-    path = job.folder / RUN_FILE
-    if not path.is_file():
-        return None
-    result = read_json(path)
-    return result if isinstance(result, dict) and result.get("spec") == job.spec else None
+    @property
+    def needs(self) -> Path | None:
+        return None if self.start is None else self.start / RUN_FILE
 
 
 def settings_in(folder: Path) -> dict[str, Any] | None:
@@ -107,7 +111,12 @@ def execute(job: Job, table: Any, tokenizer: Any, held_out: HeldOut, tell: Tell)
     with saving(job.folder):  # it makes the folder
         if policy.guided is not None:
             guided = GuidedTraining.open(
-                policy.guided, checkpoints / SCORES, table.lengths, job.ids, job.seed
+                policy,
+                checkpoints / SCORES,
+                table,
+                job.ids,
+                Vocabulary.from_tokenizer(tokenizer),
+                job.seed,
             )
     try:
         return _train(job, policy, model, table, tokenizer, held_out, tell, guided, last)
@@ -129,23 +138,26 @@ def _train(
 ) -> dict[str, Any]:
     training = Training.model_validate(job.spec["training"])
     subset = Subset(table, job.ids)
-    store = None if guided is None else guided.store
-    masks = statistics_of(subset, Vocabulary.from_tokenizer(tokenizer), store)
+    vocabulary = Vocabulary.from_tokenizer(tokenizer)
+    masks = statistics_of(subset, vocabulary, None if guided is None else guided.store)
+    masking = policy.masking(phrases_for(policy, table, vocabulary))
+    scores = None if guided is None else guided.reader
+    trained = model
+    if policy.replaced_tokens is not None:
+        trained = TiedReplacedTokenDetection(model, policy.replaced_tokens.weight, seed=job.seed)
     recorder = Recorder(job.spec, held_out, masks, tell)
     with saving(job.folder):
         trainer = MaskingTrainer(
-            model,
+            trained,
             TrainingArguments(
                 output_dir=str(job.folder / CHECKPOINTS),
                 seed=job.seed,
                 max_steps=job.steps or -1,
                 num_train_epochs=job.epochs or 1,
                 per_device_train_batch_size=training.batch_size,
-                learning_rate=training.learning_rate,
-                lr_scheduler_type=training.lr_scheduler,
-                warmup_steps=training.warmup_steps,
-                weight_decay=training.weight_decay,
-                max_grad_norm=training.max_grad_norm,
+                **arguments_of(training),
+                bf16=training.bf16,
+                use_cpu=training.bf16 and not torch.cuda.is_available(),
                 logging_steps=10,
                 save_strategy="steps" if training.checkpoint_every else "no",
                 save_steps=training.checkpoint_every or 500,
@@ -154,10 +166,11 @@ def _train(
                 disable_tqdm=True,
                 dataloader_pin_memory=False,
             ),
-            MaskingCollator(tokenizer, policy.masking(), seed=job.seed, scores=store),
+            MaskingCollator(tokenizer, masking, seed=job.seed, scores=scores),
             subset,
             # the recorder last: a checkpoint is whole when its record is there
             callbacks=[*([] if guided is None else guided.callbacks), masks, recorder],
+            **trainer_of(training),
         )
     trainer.remove_callback(PrinterCallback)
     recorder.trainer = trainer
@@ -165,7 +178,7 @@ def _train(
         recorder.restore(last)
     with saving(job.folder):
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
-    return _save(job, trainer, recorder, tokenizer, guided)
+    return _save(job, trainer, model, recorder, tokenizer, guided)
 
 
 def _first_model(job: Job, tokenizer: Any) -> Any:
@@ -183,9 +196,18 @@ def _first_model(job: Job, tokenizer: Any) -> Any:
 
 
 def _save(
-    job: Job, trainer: Any, recorder: Recorder, tokenizer: Any, guided: GuidedTraining | None
+    job: Job,
+    trainer: Any,
+    model: Any,
+    recorder: Recorder,
+    tokenizer: Any,
+    guided: GuidedTraining | None,
 ) -> dict[str, Any]:
-    """Model, tokenizer and what was measured, in the job's folder."""
+    """Model, tokenizer and what was measured, in the job's folder.
+
+    Args:
+        model: the language model; where more was trained beside it, that is not kept.
+    """
     scores = recorder.scores
     assert scores is not None
     tokens = trainer.tokens_seen
@@ -193,8 +215,9 @@ def _save(
         "spec": job.spec,
         "name": job.name,
         "data": job.data,
-        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "parameters": sum(p.numel() for p in model.parameters()),
         "steps": trainer.state.global_step,
+        "device": trainer.args.device.type,
         "history": recorder.history,
         "training": recorder.training,
         "timing": recorder.timing,
@@ -206,15 +229,15 @@ def _save(
             "count": scores.count.tolist(),
         },
         "cost": {
-            "seconds": recorder.seconds,
+            "seconds": recorder.watch.seconds,
             "tokens": tokens,
             "predicted_tokens": trainer.predicted_tokens,
-            "tokens_per_second": tokens / recorder.seconds,
+            "tokens_per_second": tokens / recorder.watch.seconds,
         },
     }
 
     def fill(folder: Path) -> None:
-        trainer.model.save_pretrained(folder)
+        model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         if guided is not None:
             guided.finish(folder)

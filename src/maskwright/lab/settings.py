@@ -14,7 +14,7 @@ from maskwright.errors import ConfigError, unknown
 from maskwright.lab.config import Experiment, parse
 from maskwright.lab.policy import Policy
 
-PRESETS = ("quick", "guided", "wikitext2-minilm")
+PRESETS = ("quick", "guided", "guided-minilm", "wikitext2-minilm")
 _POLICIES = "policies"  # beside them: policies that any comparison may name
 
 

@@ -11,11 +11,11 @@ from matplotlib.transforms import blended_transform_factory
 
 from maskwright.report import formatting, svg
 from maskwright.report.palette import BEHIND, MUTED, SeriesStyle
-from maskwright.report.tables import measure
+from maskwright.report.tables import SHARES, measure
 
 # Differences up to this size always fit into the frame. Beyond it, one that is five times the
 # median is a runaway: it becomes an arrow, lest it press all the others onto the zero line.
-ORDINARY = {"loss": 0.2, "accuracy": 0.02}
+ORDINARY = {"loss": 0.2, "accuracy": 0.02, "macro_f1": 0.02}
 
 
 def paired_differences(
@@ -26,12 +26,12 @@ def paired_differences(
 ) -> str:
     """Forest plot of one metric: mean difference with interval, and a ring for each seed.
 
-    ``differences`` are the regime's entries of that metric, at least one. Accuracy is drawn in
+    ``differences`` are the entries of that metric, at least one. Accuracy and macro-F1 are drawn in
     percentage points. A difference far outside the scale of the others is drawn as an arrow with
     its value.
     """
     title, one = measure(metric)
-    scale = 100.0 if metric == "accuracy" else 1.0
+    scale = 100.0 if metric in SHARES else 1.0
     reference = formatting.shortened(str(differences[0]["reference"]), 18)
     edge = scale * _edge([_extent(difference) for difference in differences], metric)
 
@@ -45,9 +45,9 @@ def paired_differences(
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        unit = " (points)" if metric == "accuracy" else ""
+        unit = " (points)" if metric in SHARES else ""
         axes.set_xlabel(f"{title}{unit}, policy minus {reference}")
-        lower, higher = ("worse", "better") if metric == "accuracy" else ("better", "worse")
+        lower, higher = ("worse", "better") if metric in SHARES else ("better", "worse")
         above = blended_transform_factory(axes.transAxes, axes.transAxes)
         for x, text, side in ((0, f"← {lower}", "left"), (1, f"{higher} →", "right")):
             axes.text(x, 1.02, text, transform=above, ha=side, va="bottom", color=MUTED)

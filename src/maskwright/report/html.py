@@ -7,7 +7,7 @@ from typing import Any
 
 from maskwright.errors import MissingExtra, ResultsError
 from maskwright.placing import place_bytes
-from maskwright.report import examples, facts, formatting, tables
+from maskwright.report import examples, facts, formatting, tables, tasks
 
 FORMAT = "maskwright.results/1"
 
@@ -106,6 +106,7 @@ def _regimes(results: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     styles = palette.series_styles(results["regimes"])
     loss = results["unigram"]["loss"]
+    known = tasks.task_facts(results)
     shown = []
     for index, regime in enumerate(results["regimes"]):
         by_metric: dict[str, list[Mapping[str, Any]]] = {}
@@ -159,10 +160,47 @@ def _regimes(results: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "summary": tables.summary_rows(regime, results["unigram"]),
                 "differences": tables.difference_rows(regime),
                 "matched": tables.matched_rows(regime) if regime.get("matched") else [],
+                "processor_seconds": any(
+                    found.get("clock") == "processor" for found in regime.get("matched", [])
+                ),
                 "cost": tables.cost_rows(regime),
+                "tasks": [
+                    _task(task, known[task["name"]], styles, f"task-{index}-{place}")
+                    for place, task in enumerate(regime.get("tasks", []))
+                ],
             }
         )
     return shown
+
+
+def _task(
+    task: Mapping[str, Any], known: Mapping[str, Any], styles: Mapping[str, Any], name: str
+) -> dict[str, Any]:
+    """What the template shows of one task in one regime."""
+    from markupsafe import Markup
+
+    from maskwright.report import forest
+
+    by_metric = {
+        metric: [entry for entry in task["differences"] if entry["metric"] == metric]
+        for metric in tasks.METRICS
+    }
+    return {
+        "name": task["name"],
+        "reference": task["reference"],
+        "words": tasks.task_words(known),
+        "confidence": tables.confidence(task),
+        "rows": tasks.task_rows(task, known),
+        "differences": tables.difference_rows(task),
+        "forests": [
+            (
+                f"Difference in {tables.measure(metric)[0]}",
+                Markup(forest.paired_differences(entries, metric, styles, f"{name}-{metric}")),
+            )
+            for metric, entries in by_metric.items()
+            if entries
+        ],
+    }
 
 
 def _epochs(epochs: float) -> str:

@@ -26,6 +26,7 @@ DRIFT = {
     "age": ("Age of the scores", "mean age (steps)"),
 }
 _NO_SHARE = ("entropy", "age")
+_OF_SOME = ("threshold", "probability")  # rows of the time axis that not every policy has
 
 
 def drift_figures(regime: Mapping[str, Any], styles: Styles, name: str) -> list[tuple[str, str]]:
@@ -47,10 +48,15 @@ def drift_figures(regime: Mapping[str, Any], styles: Styles, name: str) -> list[
 
 
 def time_axis(regime: Mapping[str, Any], styles: Styles, name: str) -> str:
-    """Learning rate, mask rate and predicted tokens per step, one above the other; or nothing."""
+    """Learning rate, mask rate and predicted tokens per step, one above the other; or nothing.
+
+    With a policy that has a threshold, also that and the probability of its rule.
+    """
     rows: list[tuple[str, Callable[[Mapping[str, Any]], Line]]] = [
         ("learning rate", lambda run: _logged(run, "learning_rate")),
         ("mask rate", lambda run: _logged(run, "mask_rate")),
+        ("threshold", lambda run: _logged(run, "threshold")),
+        ("probability", lambda run: _logged(run, "probability")),
         ("predicted a step", _predicted_per_step),
     ]
     tables = [
@@ -61,6 +67,7 @@ def time_axis(regime: Mapping[str, Any], styles: Styles, name: str) -> str:
         (label, {policy: line for policy, line in lines.items() if line is not None})
         for label, lines in tables
     ]
+    tables = [(label, lines) for label, lines in tables if lines or label not in _OF_SOME]
     if not all(lines for _, lines in tables):
         return ""
 
@@ -70,7 +77,9 @@ def time_axis(regime: Mapping[str, Any], styles: Styles, name: str) -> str:
             _draw(one, lines, styles)
             one.set_ylabel(label)
             top = max(float(values.max()) for _, values in lines.values())
-            one.set_ylim(0, 1.12 * top or 1)
+            low = min(float(values.min()) for _, values in lines.values())
+            # a threshold of standard scores may be below 0
+            one.set_ylim(min(0.0, 1.12 * low), 1.12 * max(top, 0.0) or 1)
             one.yaxis.set_major_locator(MaxNLocator(4))
         axes[-1].set_xlabel("training step")
         axes[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -80,8 +89,18 @@ def time_axis(regime: Mapping[str, Any], styles: Styles, name: str) -> str:
         f"{policy} {line[1][-1]:.3g} predicted tokens per step at the end"
         for policy, line in tables[-1][1].items()
     )
-    alt = f"Learning rate, mask rate and predicted tokens per step against training step: {said}."
-    return svg.render(draw, (4.2, 4.6), name, alt)
+    for label, lines in tables:
+        if label in _OF_SOME:
+            said += "; " + "; ".join(
+                f"{policy} {label} from {line[1][0]:.3g} to {line[1][-1]:.3g}"
+                for policy, line in lines.items()
+            )
+    named = [label for label, _ in tables[:-1]]
+    alt = (
+        f"{', '.join(named).capitalize()} and predicted tokens per step against training step: "
+        f"{said}."
+    )
+    return svg.render(draw, (4.2, 1.0 + 1.2 * len(tables)), name, alt)
 
 
 def _drawn(figure: str, lines: Mapping[str, Line], styles: Styles, label: str, name: str) -> str:

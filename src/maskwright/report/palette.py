@@ -66,9 +66,13 @@ class SeriesStyle:
 def series_styles(regimes: Iterable[Mapping[str, Any]]) -> dict[str, SeriesStyle]:
     """One style per policy name, the same in every regime, in order of first appearance.
 
+    The start that all policies share comes last; it is a row of the tasks only.
+
     The three lists have lengths 6, 5 and 7, so no combination repeats before the 210th policy.
     """
-    names = dict.fromkeys(policy["name"] for regime in regimes for policy in regime["policies"])
+    regimes = list(regimes)
+    judged = [*regimes, *(task for regime in regimes for task in regime.get("tasks", []))]
+    names = dict.fromkeys(policy["name"] for of in judged for policy in of["policies"])
     return {
         name: SeriesStyle(
             SERIES[index % len(SERIES)],

@@ -17,6 +17,8 @@ MEASURES: dict[str, tuple[str, Callable[..., str]]] = {
     "perplexity": ("perplexity", formatting.perplexity),
     "accuracy": ("accuracy", formatting.accuracy),
 }
+_OF_TASKS = {"macro_f1": ("macro-F1", formatting.accuracy)}
+SHARES = ("accuracy", "macro_f1")  # from 0 to 1, better when higher
 
 
 def summary_rows(
@@ -31,7 +33,7 @@ def summary_rows(
     for policy in regime["policies"]:
         row = {"policy": str(policy["name"])}
         for metric, (title, one) in MEASURES.items():
-            row[title] = _estimate(policy["summary"][metric], one)
+            row[title] = estimate(policy["summary"][metric], one)
         if unigram is not None:
             mean = policy["summary"]["loss"]["mean"]
             gap = None if mean is None else mean - unigram["loss"]
@@ -54,7 +56,7 @@ def difference_rows(regime: Mapping[str, Any]) -> list[Row]:
                 "policy": str(difference["policy"]),
                 "against": str(difference["reference"]),
                 "measure": title,
-                "difference": _estimate(difference, signed),
+                "difference": estimate(difference, signed),
                 "each seed": ", ".join(
                     signed(value).removesuffix(" points") for value in difference["per_seed"]
                 ),
@@ -88,7 +90,7 @@ def matched_rows(regime: Mapping[str, Any]) -> list[Row]:
             {
                 "policy": str(entry["policy"]),
                 "at": basis,
-                "difference in loss": _estimate(
+                "difference in loss": estimate(
                     entry, lambda value: formatting.loss(value, signed=True)
                 ),
                 "time": _times(cost, reference, "seconds"),
@@ -100,20 +102,32 @@ def matched_rows(regime: Mapping[str, Any]) -> list[Row]:
 
 
 def cost_rows(regime: Mapping[str, Any]) -> list[Row]:
-    """One row per policy: what one training run cost, averaged over its seeds."""
+    """One row per policy: what one training run cost, averaged over its seeds.
+
+    Where the results have it, the last column is how many steps it took until the held-out loss was
+    as low as the reference's in the end.
+    """
+    reached = {found["policy"]: found for found in regime.get("reached", [])}
     rows = []
     for policy in regime["policies"]:
         cost = policy["cost"]
-        rows.append(
-            {
-                "policy": str(policy["name"]),
-                "training time": formatting.duration(cost["seconds"]),
-                "tokens read": formatting.count(cost["tokens"]),
-                "tokens predicted": formatting.count(cost["predicted_tokens"]),
-                "tokens per second": formatting.count(cost["tokens_per_second"]),
-            }
-        )
+        row = {
+            "policy": str(policy["name"]),
+            "training time": formatting.duration(cost["seconds"]),
+            "tokens read": formatting.count(cost["tokens"]),
+            "tokens predicted": formatting.count(cost["predicted_tokens"]),
+            "tokens per second": formatting.count(cost["tokens_per_second"]),
+        }
+        if reached:
+            row[f"steps to {regime['reference']}'s loss"] = _reached(reached[policy["name"]])
+        rows.append(row)
     return rows
+
+
+def _reached(found: Mapping[str, Any]) -> str:
+    if found["steps"] is not None:
+        return formatting.count(round(found["steps"]))
+    return f"reached by {found['reached']} of {len(found['per_seed'])} seeds"
 
 
 def glance_rows(regimes: Sequence[Mapping[str, Any]]) -> list[Row]:
@@ -143,10 +157,11 @@ def measure(metric: str) -> tuple[str, Callable[..., str]]:
     def plain(value: float | None, *, signed: bool = False) -> str:
         return formatting.number(value, 4, signed=signed)
 
-    return MEASURES.get(metric, (metric, plain))
+    return (MEASURES | _OF_TASKS).get(metric, (metric, plain))
 
 
-def _estimate(values: Mapping[str, float | None], one: Callable[..., str]) -> str:
+def estimate(values: Mapping[str, float | None], one: Callable[..., str]) -> str:
+    """A mean and its interval as one cell."""
     ends = formatting.interval(
         values["low"], values["high"], lambda end: one(end).removesuffix(" points")
     )
