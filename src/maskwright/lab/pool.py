@@ -7,9 +7,7 @@ import gc
 import multiprocessing
 import os
 import queue
-import signal
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from maskwright.errors import MaskwrightError
 from maskwright.lab.fine_tune import TaskJob, fine_tune
 from maskwright.lab.run import Job, execute
 from maskwright.lab.work import Work
+from maskwright.worker_process import end_with_parent, no_interrupt
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def run_all(
             # no more than there are workers: what was not handed out need not be taken back
             for job in ready[: workers - len(running)] if failure is None else []:
                 del waiting[job.name]
-                with _no_interrupt():  # a worker process is started here, and inherits it
+                with no_interrupt():  # a worker process is started here, and inherits it
                     running[pool.submit(_work, job)] = job  # type: ignore
             ended, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
             _drain(news, tell, by_name)
@@ -117,19 +116,6 @@ def run_all(
         ) from error
 
 
-@contextlib.contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """Processes started within it never see Ctrl-C; this one sees it afterwards."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _drain(news: Any, tell: Callable[[Event], None], jobs: dict[str, Work]) -> None:
     with contextlib.suppress(queue.Empty):
         while True:
@@ -143,7 +129,7 @@ _worker: dict[str, Any] = {}
 
 
 def _open(shared: Shared, news: Any) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     import torch
     import transformers
 
@@ -167,14 +153,6 @@ def _open(shared: Shared, news: Any) -> None:
     )
     # every run ends with a collection, which need not go through all that was imported
     gc.freeze()
-
-
-def _end_with_parent() -> None:
-    """Leaves no worker behind when the process that started it was killed."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _work(job: Job | TaskJob) -> None:

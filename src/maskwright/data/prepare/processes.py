@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from maskwright.data.prepare.engine import Result, Task, WorkerLost, attempt, opened
+from maskwright.worker_process import end_with_parent, no_interrupt
 
 
 class Processes:
@@ -56,7 +54,7 @@ class Processes:
             self._pool = None
 
     def _submit(self, function: Callable[[Task], Result], task: Task) -> Future[Any]:
-        with _no_interrupt():  # processes are started here, and inherit it
+        with no_interrupt():  # processes are started here, and inherit it
             if self._pool is None:
                 self._others = set(multiprocessing.active_children())
                 # not forked: threads of torch and tokenizers do not survive a fork
@@ -71,27 +69,7 @@ class Processes:
         self.close()
 
 
-@contextlib.contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """Processes started within it never see Ctrl-C; this one sees it afterwards."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _begin() -> None:
     """In a worker: alone with its core, and gone when the process that started it is killed."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    end_with_parent()

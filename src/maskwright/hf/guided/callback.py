@@ -12,15 +12,14 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from maskwright.corruption.emit import IGNORE
 from maskwright.errors import ConfigError, unknown
-from maskwright.guidance import ScoreStore, entropy, margin, token_losses
+from maskwright.guidance import ScoreStore
 from maskwright.hf.attachment.seats import Role
 from maskwright.hf.guided import checkpoint as guided_checkpoint
 from maskwright.hf.guided.attention_probe import AttentionProbe
@@ -31,16 +30,16 @@ from maskwright.hf.guided.beside import (
     others_of_run,
     take_hold,
 )
-from maskwright.hf.guided.coverage import Coverage, looked_at
+from maskwright.hf.guided.coverage import Coverage
+from maskwright.hf.guided.measures import measures_of
 from maskwright.hf.guided.observer import BatchObserver, SeenBatch
 from maskwright.hf.guided.places import PLACES, TokenPlaces, is_read
+from maskwright.hf.guided.predictions import SOURCES, Source, at_tokens, scores_of
 from maskwright.hf.guided.run import GuidedRun, check_run
 from maskwright.hf.guided.score_queue import ScoreQueue, barrier
 from maskwright.hf.guided.spikes import EVERY, Spikes
 from maskwright.hf.language_model import Kind, compared, kind_of
 
-Source = Literal["attention", "loss", "entropy", "margin"]
-_SOURCES = ("attention", "loss", "entropy", "margin")
 _OURS = ("sample_ids", "clock", *PLACES)
 
 
@@ -89,8 +88,8 @@ class Guidance(BatchObserver):
         pause: int = 100,
         checkpoint: str | Path | None = None,
     ) -> None:
-        if source not in _SOURCES:
-            raise ConfigError(unknown("source of Guidance", source, _SOURCES))
+        if source not in SOURCES:
+            raise ConfigError(unknown("source of Guidance", source, SOURCES))
         self.store = store
         self.source: Source = source
         self.visible_only = visible_only
@@ -221,9 +220,10 @@ class Guidance(BatchObserver):
         """Take the scores of a batch; `MaskingTrainer`, or our hook on the model, calls it."""
         if self._run is None:
             return
-        labels = _moved(seen.labels, IGNORE) if seen.shifted else seen.labels
+        labels = at_tokens(seen.labels, IGNORE) if seen.shifted else seen.labels
         hidden, mask, places = labels != IGNORE, seen.attention_mask, seen.places
-        scores = self._of_predictions(seen) if self._probe is None else self._probe.take()
+        probe = self._probe
+        scores = scores_of(self.source, seen) if probe is None else probe.take()
         if places is not None:
             scores = places.gather(scores, self._slots(places))
             labels, hidden, mask = places.chosen(labels), places.hidden, places.tokens
@@ -232,7 +232,7 @@ class Guidance(BatchObserver):
                 f"The batch does not say which of its positions is which token: {', '.join(PLACES)}"
                 " of the MaskingCollator are missing. Let what wraps the collator hand them on."
             )
-        if self._probe is not None and self.visible_only:
+        if probe is not None and self.visible_only:
             scores = scores.masked_fill(hidden, torch.nan)
         self._labels = labels
         # of moved tokens the map says which were selected
@@ -240,40 +240,11 @@ class Guidance(BatchObserver):
         self._queue.put(self._step, seen.sample_ids, scores, mask, seen.loss, chosen, labels)
 
     def measures(self) -> dict[str, float]:
-        """Shares and ages of scores, and how varied the last batch's selection was.
-
-        Of up to 512 samples, spread evenly over the store.
-        """
-        store = self.store
-        ids = looked_at(store)
-        ages = store.ages(ids, self._step)
-        there = ~np.isnan(store.read(ids).values)  # samples that are not trained on may be empty
-        found = {"guidance/scored": float(there.mean()) if len(there) else 0.0}
-        if self._queue.coverage is not None:
-            found["guidance/coverage"] = self._queue.coverage.share()
-        if (ages >= 0).any():
-            found["guidance/age"] = float(ages[ages >= 0].mean())
-        if self._labels is not None:
-            chosen = self._labels[self._labels != IGNORE]
-            counts = torch.unique(chosen, return_counts=True)[1]
-            shares = counts / counts.sum()
-            found["guidance/entropy"] = float(torch.special.entr(shares).sum())
+        """Shares and ages of scores, and how varied the last batch's selection was."""
+        found = measures_of(self.store, self._step, self._labels, self._queue.coverage)
         if self.withholds:
-            found["guidance/by_chance"] = float(self._by_chance())
-        return {name.replace("guidance", self._name): value for name, value in found.items()}
-
-    def _of_predictions(self, seen: SeenBatch) -> Tensor:
-        """``(B, S)``, at the tokens that were predicted."""
-        if seen.losses is not None and self.source == "loss":
-            scores = torch.full(
-                seen.labels.shape, torch.nan, dtype=torch.float32, device=seen.labels.device
-            )
-            scores[seen.labels != IGNORE] = seen.losses.float()
-        else:
-            assert seen.logits is not None
-            probe = {"loss": token_losses, "entropy": entropy, "margin": margin}[self.source]
-            scores = probe(seen.logits, seen.labels)
-        return _moved(scores, torch.nan) if seen.shifted else scores
+            found["by_chance"] = float(self._by_chance())
+        return {f"{self._name}/{name}": value for name, value in found.items()}
 
     def _slots(self, places: TokenPlaces) -> Tensor:
         """The places of the slots that have scores."""
@@ -368,8 +339,3 @@ class Guidance(BatchObserver):
         if self._probe is not None:
             self._probe.remove()
         self._probe = None
-
-
-def _moved(rows: Tensor, fill: float) -> Tensor:
-    """From where the logits of a causal model stand to the tokens that they are of, ``(B, S)``."""
-    return torch.nn.functional.pad(rows[..., :-1], (1, 0), value=fill)
