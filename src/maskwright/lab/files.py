@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from maskwright.errors import ResultsError, SaveError
-from maskwright.placing import place_bytes
+from maskwright.placing import place_bytes, why_not_written
 
 
 def write_json(path: Path, value: Any) -> Path:
@@ -54,27 +52,13 @@ def saving(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        reason = None if isinstance(error, SaveError) else _why_not_written(error)
+        reason = None if isinstance(error, SaveError) else why_not_written(error)
         if reason is None:
             raise
         raise SaveError(
             f"{path} cannot be written: {reason}. Free some space and give the same command "
             "again; what was finished is kept, and nothing was left half-written."
         ) from None
-
-
-def _why_not_written(error: Exception) -> str | None:
-    """``None`` where the error is about something else."""
-    if isinstance(error, OSError):
-        return error.strerror
-    # safetensors and tokenizers, in Rust, raise exceptions of their own; so does torch.save
-    if found := re.search(r"\(os error (\d+)\)", str(error)):
-        return os.strerror(int(found[1]))
-    if isinstance(error, RuntimeError) and re.search(
-        "PytorchStreamWriter|inline_contain", str(error)
-    ):
-        return "the file could not be written to its end (is the disk full?)"
-    return None
 
 
 def read_json(path: Path) -> Any:

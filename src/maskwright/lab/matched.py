@@ -35,7 +35,7 @@ def matched_differences(reference: str, runs: dict[str, list[Run]]) -> list[dict
         ``spent`` (mean over seeds), and what a difference has; its interval is Student's, of seeds
         alone. Nothing where runs did not record it.
     """
-    processor = all(_on_processor(run) for several in runs.values() for run in several)
+    processor = all(on_processor(run) for several in runs.values() for run in several)
     keys = {"predicted tokens": "predicted", "seconds": "cpu_seconds" if processor else "seconds"}
     clocks = {"seconds": {"clock": "processor" if processor else "wall"}}
     return [
@@ -47,7 +47,7 @@ def matched_differences(reference: str, runs: dict[str, list[Run]]) -> list[dict
     ]
 
 
-def _on_processor(run: Run) -> bool:
+def on_processor(run: Run) -> bool:
     """Whether all work of a run was the processor's, and was measured as such."""
     timing = run.get("timing", [])
     return run.get("device") == "cpu" and all("cpu_seconds" in point for point in timing)

@@ -8,7 +8,7 @@ import numpy as np
 
 from maskwright.evaluation.statistics import CONFIDENCE, Interval, interval, verdict
 from maskwright.lab.config import Experiment, Regime
-from maskwright.lab.matched import matched_differences
+from maskwright.lab.matched import matched_differences, on_processor
 from maskwright.lab.reached import steps_to_reach
 
 METRICS = {"loss": True, "accuracy": False}  # is lower better?
@@ -73,8 +73,16 @@ def _policy(name: str, description: str, runs: list[dict[str, Any]]) -> dict[str
             "perplexity": vars(perplexity),
             "accuracy": vars(accuracy),
         },
-        "cost": {key: float(np.mean([cost[key] for cost in costs])) for key in costs[0]},
+        "cost": {key: float(np.mean([cost[key] for cost in costs])) for key in costs[0]}
+        | _processor_time(runs),
     }
+
+
+def _processor_time(runs: list[dict[str, Any]]) -> dict[str, float]:
+    """Of a whole run; nothing where it is not known, or was not where the work was done."""
+    if not all(on_processor(run) and run["timing"] for run in runs):
+        return {}
+    return {"cpu_seconds": float(np.mean([run["timing"][-1]["cpu_seconds"] for run in runs]))}
 
 
 def _exp(bound: float | None) -> float | None:

@@ -70,7 +70,8 @@ def matched_rows(regime: Mapping[str, Any]) -> list[Row]:
     """One row per policy and basis: loss against the reference, with what the policy costs.
 
     At equal steps, as trained; and, where the results have it, at equal predicted tokens and equal
-    time. The cost is that of a whole run, in parts of the reference's.
+    time. The cost is that of a whole run, in parts of the reference's; its time is the processor's
+    where the results have it of every policy.
     """
     whole = {policy["name"]: policy["cost"] for policy in regime["policies"]}
     reference = whole.get(regime["reference"])
@@ -83,6 +84,8 @@ def matched_rows(regime: Mapping[str, Any]) -> list[Row]:
         *((found, f"equal {found['by']}") for found in regime.get("matched", [])),
     ]
     names = [policy["name"] for policy in regime["policies"]]
+    processor = all("cpu_seconds" in cost for cost in whole.values())
+    seconds = "cpu_seconds" if processor else "seconds"
     rows = []
     for entry, basis in sorted(entries, key=lambda entry: names.index(entry[0]["policy"])):
         cost = whole[entry["policy"]]
@@ -93,7 +96,7 @@ def matched_rows(regime: Mapping[str, Any]) -> list[Row]:
                 "difference in loss": estimate(
                     entry, lambda value: formatting.loss(value, signed=True)
                 ),
-                "time": _times(cost, reference, "seconds"),
+                "time": _times(cost, reference, seconds),
                 "predicted tokens": _times(cost, reference, "predicted_tokens"),
                 "verdict": str(entry["verdict"]),
             }
