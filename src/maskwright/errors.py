@@ -12,6 +12,7 @@
     ├── DataError            a corpus cannot be read, or has nothing in it
     │   └── CacheError       a cached file is not what it says it is
     ├── ModelError           a model cannot be used in the way that was asked for
+    ├── TrainingError        training cannot go on as it is; what it saved is whole
     ├── BackendError         an attention backend cannot do what was asked of it, here
     ├── ResultsError         a results file cannot be read
     ├── SaveError            something could not be written; nothing was left half-written
@@ -74,6 +75,10 @@ class CacheError(DataError):
 
 class ModelError(MaskwrightError, ValueError):
     """A model cannot be used in the way that was asked for."""
+
+
+class TrainingError(MaskwrightError, RuntimeError):
+    """Training cannot go on as it is; what it saved is whole."""
 
 
 class BackendError(MaskwrightError, RuntimeError):

@@ -38,6 +38,18 @@ def permute(places: np.ndarray, size: int, key: int) -> np.ndarray:
 
 def visit(size: int, *, seed: int, epoch: int) -> Iterator[int]:
     """The samples of one epoch in their order."""
+    for samples in chunks(size, seed=seed, epoch=epoch):
+        yield from samples.tolist()
+
+
+def chunks(size: int, *, seed: int, epoch: int) -> Iterator[np.ndarray]:
+    """As `visit`, many at a time: ``(n,)`` int64."""
     key = randomness.absorb(randomness.run_key(seed, randomness.ORDER, epoch), size)
+    for places in in_turn(size):
+        yield permute(places, size, key)
+
+
+def in_turn(size: int) -> Iterator[np.ndarray]:
+    """0, 1, 2, … up to ``size``, many at a time."""
     for first in range(0, size, _CHUNK):
-        yield from permute(np.arange(first, min(first + _CHUNK, size)), size, key).tolist()
+        yield np.arange(first, min(first + _CHUNK, size))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -47,3 +48,28 @@ def place_bytes(path: Path, content: bytes) -> Path:
         file.flush()
         os.fsync(file.fileno())
     return path
+
+
+def sync_folder(folder: Path) -> None:
+    """Brings to the disk which files a folder has; what they hold has a ``fsync`` of its own."""
+    if os.name == "nt":  # it opens no folders, and writes their entries itself
+        return
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def why_not_written(error: BaseException) -> str | None:
+    """What stopped the writing, in words; None where the error is about something else."""
+    if isinstance(error, OSError):
+        return error.strerror
+    # safetensors and tokenizers, in Rust, raise exceptions of their own; so does torch.save
+    if found := re.search(r"\(os error (\d+)\)", str(error)):
+        return os.strerror(int(found[1]))
+    if isinstance(error, RuntimeError) and re.search(
+        "PytorchStreamWriter|inline_contain", str(error)
+    ):
+        return "the file could not be written to its end (is the disk full?)"
+    return None

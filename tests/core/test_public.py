@@ -73,18 +73,26 @@ def test_public_names_are_pinned():
 def test_public_names_of_the_hf_room_are_pinned():
     hf = pytest.importorskip("maskwright.hf")
     assert sorted(hf.__all__) == [
+        "Acceleration",
         "Attachment",
         "ClockCallback",
         "ClockedIndex",
         "ClockedSampler",
         "Guidance",
         "LearnedMasking",
+        "MaskAware",
         "MaskingCollator",
         "MaskingTrainer",
+        "PerPredictedToken",
         "ReplacedTokenDetection",
         "Sample",
+        "TiedReplacedTokenDetection",
+        "TokenBudget",
+        "TokenBudgetSampler",
+        "accelerate_model",
         "attach",
         "detach",
+        "linear_cross_entropy",
         "predicted_only",
         "with_sample_ids",
     ]

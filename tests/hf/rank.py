@@ -28,6 +28,7 @@ STEP = 12  # samples of a step over all ranks, so that 1, 2, 3 and 4 of them can
 ROWS = tiny.samples(50)
 # one whose rate the clock sets, and one whose losses are weighed and divided otherwise
 POLICIES = {"decay": recipe("roberta", rate=Linear(0.5, 0.2)), "mdlm": recipe("mdlm")}
+POLICIES["followed"] = POLICIES["decay"]  # by the learning rate
 
 
 def train(
@@ -50,11 +51,13 @@ def train(
         ),
         collator,
         train_dataset=ROWS,
+        lr="per-predicted-token" if policy == "followed" else None,
     )
     trainer.train(resume_from_checkpoint=checkpoint)
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     weights = {name: w.sum().item() for name, w in trainer.model.named_parameters()}
-    return {"batches": trainer.batches, "losses": losses, "weights": weights}
+    rates = [e["learning_rate"] for e in trainer.state.log_history if "loss" in e]
+    return {"batches": trainer.batches, "losses": losses, "weights": weights, "rates": rates}
 
 
 if __name__ == "__main__":

@@ -130,6 +130,17 @@ def test_weighed_losses_are_divided_over_ranks(tmp_path):
     require_the_same_steps(one, several)
 
 
+@slow
+def test_the_learning_rate_follows_the_tokens_of_all_ranks(tmp_path):
+    one, two = (run(tmp_path / str(n), n, policy="followed") for n in (1, 2))
+    require_the_same_steps(one, two)
+    assert two.ranks[0]["rates"] == one.ranks[0]["rates"]
+    plain = run(tmp_path / "plain", 1)
+    assert one.ranks[0]["rates"] != plain.ranks[0]["rates"]
+    resumed = run(tmp_path / "resumed", 1, two.checkpoint, policy="followed")
+    assert resumed.ranks[0]["rates"] == one.ranks[0]["rates"]
+
+
 def require_the_same_steps(single: Run, several: Run) -> None:
     (one,), ranks, world = single.ranks, several.ranks, len(several.ranks)
     # a rank's loss is scaled by the number of ranks, because gradients are averaged over them

@@ -1,8 +1,9 @@
 """The output head at predicted positions only.
 
 A masked language model spends most of a small model's step on logits that the loss ignores: 85% of
-the positions at a rate of 15%. The head works token by token, so it may as well see only the
-positions that are predicted; the loss and its gradients are the same.
+the positions at a rate of 15%. So does a causal model whose prompts are masked. The head works
+token by token, so it may as well see only the positions that are predicted; the loss and its
+gradients are the same.
 
 The backbone's output is narrowed by a forward hook, and the model's own head then runs on what is
 left. So this needs no table of models, and works under DDP, FSDP and autocast alike.
@@ -24,8 +25,9 @@ def predicted_only(model: Any, positions: torch.Tensor, shape: tuple[int, int]) 
     """Within it, the head of ``model`` sees ``(1, P)`` positions instead of ``(B, S)``.
 
     Args:
-        model: a Hugging Face masked language model, not wrapped.
-        positions: ``(P,)`` int64 into the flattened ``(B, S)``.
+        model: a Hugging Face language model, not wrapped.
+        positions: ``(P,)`` int64 into the flattened ``(B, S)``; of an encoder–decoder, into its
+            decoder's ``(B, T)``.
         shape: ``(B, S)``.
 
     Raises:
@@ -33,6 +35,8 @@ def predicted_only(model: Any, positions: torch.Tensor, shape: tuple[int, int]) 
             ``(B, S, H)``.
     """
     backbone = getattr(model, "base_model", model)
+    if backbone is model and getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        backbone = model.get_decoder()  # of T5 and its kin, whose stacks stand beside the head
     if backbone is model:
         raise ModelError(
             f"{type(model).__name__} has no backbone apart from its head (no base_model), so the "

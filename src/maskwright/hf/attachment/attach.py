@@ -119,7 +119,7 @@ class Attachment(AbstractContextManager["Attachment"]):
         self._standing = Given()
         self._batch: Given | None = None
         self._handles: list[Any] = []
-        self._configs = _configs(model, [module for module, _ in seats])
+        self._configs = configs_of(model, [module for module, _ in seats])
         for config in self._configs:
             was = config._attn_implementation.removeprefix("maskwright-")
             config._attn_implementation_internal = name_for(was)
@@ -285,7 +285,7 @@ def _roles(model: nn.Module) -> str:
     return ", ".join(dict.fromkeys(f"{seat.role}=" for _, seat in find_seats(model)))
 
 
-def _configs(model: nn.Module, seats: list[nn.Module]) -> list[Any]:
+def configs_of(model: nn.Module, seats: list[nn.Module]) -> list[Any]:
     """The configs that attention and mask functions are looked up in: of seats, and around them."""
     within = {id(seat) for seat in seats}
     found: dict[int, Any] = {}

@@ -25,7 +25,7 @@ from maskwright.hf.attachment.seats import Seat, seat_of
 ORIGINALS = ("sdpa", "eager")
 # What models hand to an attention function that changes nothing of what it computes here: the
 # mask already says it, or it is for kernels and outputs of another kind.
-_HARMLESS = {
+HARMLESS = {
     "cache_position",
     "cu_seq_lens_k",
     "cu_seq_lens_q",
@@ -108,7 +108,7 @@ def _as_before(
 
 
 def _check_options(seat: Seat, module: Any, options: dict[str, Any]) -> None:
-    known = _HARMLESS | {"dropout", "scaling", "position_bias", "is_causal"}
+    known = HARMLESS | {"dropout", "scaling", "position_bias", "is_causal"}
     for name, value in options.items():
         if name not in known and value is not None and value is not False:
             raise ModelError(

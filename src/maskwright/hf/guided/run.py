@@ -9,6 +9,7 @@ from typing import Any
 from maskwright.corruption import Above, Cautious, RollingWindow, Weighted
 from maskwright.errors import ConfigError
 from maskwright.guidance import ScoreStore
+from maskwright.hf.batches.token_budget import TokenBudgetSampler
 from maskwright.hf.collator import MaskingCollator
 from maskwright.hf.guided.places import Texts, moves, texts_of
 from maskwright.hf.guided.spikes import AHEAD, Spikes
@@ -161,7 +162,7 @@ def _has_clock(loader: Any) -> bool:
     """Whether the loader's indices carry their clock."""
     one = loader
     while one is not None:
-        if isinstance(one, ClockedSampler):
+        if isinstance(one, ClockedSampler | TokenBudgetSampler):
             return True
         inside = getattr(one, "batch_sampler", None)
         one = getattr(one, "sampler", None) if inside is None else inside

@@ -1,0 +1,1 @@
+"""Batches by their number of tokens."""

@@ -1,0 +1,189 @@
+"""The attention and mask functions of an unpadded model: each sample of the row by itself.
+
+Transformers looks both up by ``config._attn_implementation``. While a model is accelerated that is
+``maskwright-row-sdpa`` or ``maskwright-row-eager``. A batch that goes through the model as one row
+gets a `RowMask` where its mask would be, which the layers hand on to the attention function, also
+when they run once more for a checkpointed gradient; any other batch gets what it always got.
+"""
+
+from __future__ import annotations
+
+import inspect
+from contextlib import nullcontext
+from functools import cached_property, partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from transformers import AttentionInterface
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+
+from maskwright.attention import Axis, Pattern, attend, documents, full, padding
+from maskwright.attention.backends.schedule import NATIVE_ROWS
+from maskwright.attention.rules.relative import Causal, Window
+from maskwright.errors import ModelError
+from maskwright.hf.attachment.attention_function import HARMLESS, ORIGINALS
+from maskwright.hf.attachment.model_mask import read
+from maskwright.hf.compute.relative_bias import biased_row
+from maskwright.hf.compute.row import Row
+
+# On an attention module: the stack that it belongs to.
+STACK = "_maskwright_stack"
+# A bias of cross-attention is zeros (see `relative_bias`).
+_KNOWN = HARMLESS | {"dropout", "scaling", "is_causal", "position_bias"}
+
+
+def row_name(original: str) -> str:
+    """The implementation that stands for ours over ``original``."""
+    return f"maskwright-row-{original}"
+
+
+def register() -> None:
+    """Enter the functions into transformers' registries; again does nothing more."""
+    for original in ORIGINALS:
+        AttentionInterface.register(row_name(original), partial(_attention, original))
+        AttentionMaskInterface.register(row_name(original), partial(_mask, original))
+
+
+class Marker:
+    """Stands for the attention mask of a row, and goes through the model's own code to `_mask`.
+
+    That code casts masks, and looks at them from other sides, so the tensor is known again by its
+    memory. From its making to `withdraw`.
+    """
+
+    _open: ClassVar[dict[int, Marker]] = {}
+
+    def __init__(self, q: Row, kv: Row) -> None:
+        self.q, self.kv = q, kv
+        self.tensor = torch.ones(1, len(kv), dtype=torch.bool, device=kv.places.device)
+        self._open[self.tensor.data_ptr()] = self
+
+    def withdraw(self) -> None:
+        """The pass is over."""
+        self._open.pop(self.tensor.data_ptr(), None)
+
+    @classmethod
+    def of(cls, mask: Any) -> Marker | None:
+        """The marker whose tensor this is."""
+        return cls._open.get(mask.data_ptr()) if isinstance(mask, Tensor) else None
+
+
+class RowMask:
+    """Who attends to whom in a row; stands where the mask's tensor would.
+
+    Attributes:
+        q, kv: the rows of the queries and of the keys.
+        rule: of the model itself, within a sample: full, causal or a window.
+    """
+
+    ndim = 4
+
+    def __init__(self, q: Row, kv: Row, rule: Pattern) -> None:
+        self.q, self.kv = q, kv
+        self.rule = _reached(rule, max(q.shape[1], kv.shape[1]) - 1)
+
+    @cached_property
+    def pattern(self) -> Pattern:
+        """The rule within documents."""
+        return self.rule & documents
+
+    def padded(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries and keys with their padding, ``(B, heads, S, size)``, and the Boolean mask
+        ``(B, 1, Q, K)`` that goes with them, for who looks at them from outside."""
+        sides = [
+            row.scatter(states.transpose(1, 2)).transpose(1, 2)
+            for row, states in ((self.q, query), (self.kv, key))
+        ]
+        axes = [Axis.padded(row.mask) for row in (self.q, self.kv)]
+        return sides[0], sides[1], (self.rule & padding).dense(*axes)
+
+    @property
+    def whole(self) -> bool:
+        """Whether every token of a sample attends to every other."""
+        return self.rule == full
+
+    @cached_property
+    def short(self) -> bool:
+        """Whether a CPU's kernels take these samples faster in single precision than in halves."""
+        return self.backend == "document" and max(self.q.lengths) < NATIVE_ROWS
+
+    @property
+    def backend(self) -> str:
+        """For `attend`: documents with nothing inside, or causal ones, need no look at others."""
+        return "auto" if isinstance(self.rule, Window) else "document"
+
+
+def _reached(rule: Pattern, reach: int) -> Pattern:
+    """A window without the ends that no pair of a sample can reach."""
+    if isinstance(rule, Window) and rule.left >= reach:
+        if rule.right >= reach:
+            return full
+        return Causal(rule.align) if rule.right == 0 else rule
+    return rule
+
+
+def _mask(original: str, **asked: Any) -> Any:
+    marker = Marker.of(asked.get("attention_mask"))
+    if marker is None:
+        return ALL_MASK_ATTENTION_FUNCTIONS[original](**asked)
+    structure = read(asked.get("mask_function"))
+    if structure is None or structure.documents is not None:
+        raise ModelError(
+            f"{type(asked.get('config')).__name__}: the model's attention mask is neither full nor "
+            "causal nor a window, so its batches cannot be unpadded. Use unpad=False."
+        )
+    return RowMask(marker.q, marker.kv, structure.pattern)
+
+
+def _attention(
+    original: str,
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Any,
+    **options: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """One attention of a model; ``(1, T, heads, size)`` and no weights, of a row."""
+    name = type(module).__name__
+    if not isinstance(attention_mask, RowMask):
+        stack = getattr(module, STACK, None)
+        if stack is not None and stack.row is not None:
+            raise ModelError(
+                f"{name} did not get the mask that its model made for an unpadded batch: the model "
+                "makes another one by itself, and samples would see each other. Use unpad=False."
+            )
+        inside = inspect.unwrap(type(module).forward).__globals__
+        function = inside["ALL_ATTENTION_FUNCTIONS"].get_interface(
+            original, inside.get("eager_attention_forward")
+        )
+        return function(module, query, key, value, attention_mask, **options)
+    for option, given in options.items():
+        if option not in _KNOWN and given is not None and given is not False:
+            raise ModelError(
+                f"{name} hands {option}= to its attention function, which would be lost in an "
+                "unpadded batch. Use unpad=False."
+            )
+    mask, bias = attention_mask, options.get("position_bias")
+    scale, dropout = options.get("scaling"), options.get("dropout") or 0.0
+    if bias is not None and mask.q is mask.kv:
+        found = biased_row(query, key, value, mask, bias, scale, dropout)
+        return found.transpose(1, 2).contiguous(), None
+    dtype = query.dtype
+    wide = mask.short and query.device.type == "cpu" and dtype in (torch.bfloat16, torch.float16)
+    if wide:
+        query, key, value = query.float(), key.float(), value.float()
+    with torch.autocast("cpu", enabled=False) if wide else nullcontext():
+        found = attend(
+            query,
+            key,
+            value,
+            mask.pattern,
+            q=mask.q.axis,
+            kv=mask.kv.axis,
+            scale=scale,
+            dropout=dropout,
+            backend=mask.backend,
+        )
+    return found.transpose(1, 2).to(dtype).contiguous(), None

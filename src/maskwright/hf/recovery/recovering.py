@@ -1,0 +1,175 @@
+"""RecoveringTrainer: a `Trainer` that resumes from what is whole, and says why it stopped."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer
+
+from maskwright.errors import SaveError, TrainingError
+from maskwright.hf.guided.ranks import barrier, of_all_ranks, world
+from maskwright.hf.recovery.bad_losses import BadLosses
+from maskwright.hf.recovery.checkpoints import (
+    begin_checkpoint,
+    checkpoint_to_resume,
+    checkpoints_in,
+    prune_checkpoints,
+    remove_checkpoint,
+)
+from maskwright.hf.recovery.halves import Halves, Inputs
+from maskwright.hf.recovery.logged_loss import LoggedLoss
+from maskwright.hf.recovery.seal import is_sealed, seal
+from maskwright.placing import why_not_written
+
+_DEAD_WORKER = re.compile(r"DataLoader worker .*?(killed by signal: [\w ]+|exited unexpectedly)")
+# About the disk; whatever else a callback may raise while it saves stays itself.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM}
+
+
+class RecoveringTrainer(Trainer):
+    """What `MaskingTrainer` has of checkpoints and failures; docs/resume.md tells it as a story.
+
+    Checkpoints are sealed after all callbacks have added to them, and only then are older ones
+    deleted. ``resume_from_checkpoint=True`` takes the newest that is whole.
+    """
+
+    def __init__(self, *args: Any, bad_losses: int | None = 10, **others: Any) -> None:
+        self._bad_losses = BadLosses(bad_losses)
+        self._halves = Halves()
+        self._unsealed: Path | None = None
+        super().__init__(*args, **others)
+        self._logged_loss = LoggedLoss(self)
+        self.add_callback(self._bad_losses)
+        self.add_callback(self._logged_loss)
+
+    # -- checkpoints --------------------------------------------------------------------------
+
+    def train(
+        self, resume_from_checkpoint: bool | str | Path | None = None, *args: Any, **others: Any
+    ) -> Any:
+        def find() -> str | None:
+            found = checkpoint_to_resume(resume_from_checkpoint, self.args.output_dir)
+            return None if found is None else str(found)
+
+        start = self._agreed(find)
+        try:
+            return super().train(start, *args, **others)
+        except RuntimeError as error:
+            if (dead := _DEAD_WORKER.search(str(error))) is None:
+                raise
+            raise TrainingError(self._about_worker(dead[1])) from error
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        name = f"checkpoint-{self.state.global_step}"
+        self._unsealed = Path(self._get_output_dir(trial=trial)) / name
+        if self.args.should_save:
+            begin_checkpoint(self._unsealed)
+        barrier()  # the other ranks write into it, too
+        self._logged_loss.keep(self.state)
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self.args.save_total_limit = limit
+
+    def _maybe_log_save_evaluate(self, *args: Any, **others: Any) -> None:
+        # the one place where a checkpoint is written and callbacks add to it
+        self._unsealed = None
+        try:
+            super()._maybe_log_save_evaluate(*args, **others)
+            self._seal()
+        except Exception as error:
+            half, self._unsealed = self._unsealed, None
+            reason = _why_not_saved(error)
+            if half is None or reason is None:
+                raise
+            remove_checkpoint(half)  # the disk may be full of it
+            kept = self._newest(half.parent)
+            raise SaveError(
+                f"{half} cannot be written: {reason}. Free some space and resume: "
+                f"{kept or 'no earlier checkpoint'} is kept, and nothing was left half-written."
+            ) from error
+
+    def _seal(self) -> None:
+        checkpoint, best = self._unsealed, self.state.best_model_checkpoint
+        if checkpoint is None:
+            return
+        barrier()
+        if self.args.should_save:
+            seal(checkpoint)
+            kept = (checkpoint, best)
+            prune_checkpoints(checkpoint.parent, self.args.save_total_limit, kept)
+        self._unsealed = None
+
+    def _agreed(self, find: Callable[[], str | None]) -> str | None:
+        """What the first rank finds, or its error, in every rank."""
+        found, error = None, None
+        if self.args.process_index == 0:
+            try:
+                found = find()
+            except Exception as caught:
+                error = caught
+        found, error = of_all_ranks((found, error))[0]
+        if error is not None:
+            raise error
+        return found
+
+    def _newest(self, folder: Path) -> str | None:
+        sealed = [one.name for one in checkpoints_in(folder) if is_sealed(one)]
+        return sealed[-1] if sealed else None
+
+    def _about_worker(self, how: str) -> str:
+        kept = self._newest(Path(self.args.output_dir))
+        way = "train again" if kept is None else "train(resume_from_checkpoint=True)"
+        return (
+            f"A worker of the DataLoader died after step {self.state.global_step} ({how}); often "
+            f"the system was out of memory. Lower dataloader_num_workers or the batch, and {way}: "
+            f"masks and order are the same for any number of workers, and {kept or 'nothing'} is "
+            "kept."
+        )
+
+    # -- steps --------------------------------------------------------------------------------
+
+    def get_batch_samples(self, *args: Any, **others: Any) -> Any:
+        self._halves.begin()
+        return super().get_batch_samples(*args, **others)
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
+        def step(part: Inputs) -> torch.Tensor:
+            # a dict of its own: the parent may take keys out of it
+            return super(RecoveringTrainer, self).training_step(
+                model, dict(part), num_items_in_batch
+            )
+
+        # the parts of a batch add up where all are divided by the same number of tokens; a rank
+        # that took parts would leave the others waiting for its gradients
+        if num_items_in_batch is not None and self.model_accepts_loss_kwargs and world() == 1:
+            loss = self._halves.run(inputs, step, model.zero_grad)
+        else:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        self._bad_losses.see_loss(loss, inputs)
+        return loss
+
+    def _get_grad_norm(self, *args: Any, **others: Any) -> Any:
+        norm = super()._get_grad_norm(*args, **others)
+        self._bad_losses.see_gradient(norm)
+        return norm
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs.update(self._bad_losses.measures())
+        super().log(logs, start_time)
+
+
+def _why_not_saved(error: Exception) -> str | None:
+    """In words; None where the error is not about the disk."""
+    if isinstance(error, SaveError):
+        return why_not_written(error.__cause__ or error) or str(error)
+    if isinstance(error, OSError) and error.errno not in _DISK:
+        return None
+    return why_not_written(error)
