@@ -11,10 +11,10 @@ import torch
 from transformers import DataCollatorForLanguageModeling
 
 from benchmarks.harness import Row, ratio_row, time_interleaved
-from benchmarks.words import word_tokenizer
 from maskwright import Clock, Masking, Ragged, TokenBatch, Vocabulary, mlm
 from maskwright.data.table_writer import TableWriter
 from maskwright.hf import ClockedIndex, MaskingCollator, with_sample_ids
+from maskwright.lab.bench.words import word_tokenizer
 
 ROWS, LENGTH, VOCABULARY = 64, 512, 30_000
 CLOCK = Clock(epoch=3)

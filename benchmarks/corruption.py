@@ -10,9 +10,9 @@ from transformers import DataCollatorForLanguageModeling
 
 from benchmarks import collation
 from benchmarks.harness import Row, ratio_row, time_interleaved
-from benchmarks.words import word_tokenizer
 from maskwright import Clock, Mask, Masking, Ragged, TokenBatch, Vocabulary, mlm
 from maskwright.corruption import Infill, NoiseSpans, Poisson, Seq2Seq, Spans, WholeWords
+from maskwright.lab.bench.words import word_tokenizer
 
 CLOCK = Clock(epoch=3)
 VOCABULARY = 30_000

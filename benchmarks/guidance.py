@@ -21,13 +21,13 @@ from torch.nn import functional
 from transformers import BertConfig, BertForMaskedLM, TrainerState, set_seed
 
 from benchmarks.harness import Row, ratio_row, time_interleaved
-from benchmarks.words import word_tokenizer
 from maskwright import Masking, Ragged, recipe
 from maskwright.corruption import Weighted
 from maskwright.guidance import KnownScores, ScoreStore, attention_received
 from maskwright.guidance.learned import FrozenPolicy, LearnedPolicy, PolicySettings
 from maskwright.hf import Guidance, LearnedMasking, MaskingCollator, predicted_only
 from maskwright.hf.guided.observer import SeenBatch
+from maskwright.lab.bench.words import word_tokenizer
 
 VOCABULARY = 30_000
 # A step may take so many times as long as without guidance; as the harness asks: peer / ours.

@@ -69,7 +69,19 @@ def _comparison(results: dict[str, Any], name: str) -> str:
         f"({results['created'][:10]}, {results['machine']['processor']}).",
         "",
     ]
+    unigram = results["unigram"]["loss"]
+    lines += [
+        f"Guessing by the frequencies of tokens alone has loss {formatting.loss(unigram)}.",
+        "",
+    ]
     for regime in results["regimes"]:
+        if _mean_loss(regime) >= unigram:
+            lines += [
+                "**Here `dynamic` ends no better than that: within this budget the model has "
+                "learned nothing from context, and the differences below say nothing of the "
+                "policies.**",
+                "",
+            ]
         lines += _regime(regime, {task["name"]: task for task in results.get("tasks", [])})
     return "\n".join(lines)
 
@@ -87,6 +99,12 @@ def _regime(regime: dict[str, Any], facts: dict[str, Any]) -> list[str]:
     for task in regime.get("tasks", []):
         lines += _task(task, facts[task["name"]])
     return lines
+
+
+def _mean_loss(regime: dict[str, Any]) -> float:
+    """The reference's."""
+    policies = {policy["name"]: policy["summary"] for policy in regime["policies"]}
+    return policies[regime["reference"]]["loss"]["mean"]
 
 
 def _losses(regime: dict[str, Any]) -> list[str]:
@@ -154,12 +172,15 @@ def _task(task: dict[str, Any], facts: dict[str, Any]) -> list[str]:
                 "the reference" if one is None else one["verdict"],
             ]
         )  # fmt: skip
+    best = max(policy["summary"]["accuracy"]["low"] or 0.0 for policy in task["policies"])
+    nothing = "No encoder is surely above that, so this task says nothing of them at this budget."
     return [
         f"#### Fine-tuned: {task['name']}",
         "",
         f"{facts['source']}: {len(facts['labels'])} classes, {facts['train']} examples, "
         f"{facts['epochs']} epochs, judged on {facts['test']}; the commonest class always is right "
-        f"in {formatting.accuracy(facts['majority'])}.",
+        f"in {formatting.accuracy(facts['majority'])}."
+        + (f" **{nothing}**" if best <= facts["majority"] else ""),
         "",
         *_table(["encoder", "accuracy", "macro-F1", "difference in accuracy", "verdict"], rows),
         "",

@@ -9,9 +9,9 @@ from torch.nn import functional
 from transformers import BertConfig, BertForMaskedLM, set_seed
 
 from benchmarks.harness import Row, ratio_row, time_interleaved
-from benchmarks.words import word_tokenizer
 from maskwright import Masking
 from maskwright.hf import MaskingCollator, predicted_only
+from maskwright.lab.bench.words import word_tokenizer
 
 VOCABULARY = 30_000
 

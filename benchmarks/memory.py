@@ -23,7 +23,7 @@ import numpy as np
 from maskwright import Clock, Masking, Vocabulary
 from maskwright.data.table import TokenTable
 from maskwright.hf import ClockedIndex, MaskingCollator, with_sample_ids
-from benchmarks.words import word_tokenizer
+from maskwright.lab.bench.words import word_tokenizer
 
 def resident():
     with open("/proc/self/status") as status:

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -211,7 +212,7 @@ def test_pairs_of_a_round_are_compared_when_the_machine_drifts(monkeypatch):
         nonlocal now
         now += seconds * 2.0 ** (next(calls) // 2)
 
-    monkeypatch.setattr(harness.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
     functions = {"a": lambda: spend(1.0), "b": lambda: spend(next(costs))}
     # warm-up and calibration are two calls each, then rounds at 4, 8 and 16 times the first
     seconds = time_interleaved(functions, repeats=3, min_seconds=0.0, against="a")

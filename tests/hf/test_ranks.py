@@ -141,6 +141,30 @@ def test_the_learning_rate_follows_the_tokens_of_all_ranks(tmp_path):
     assert resumed.ranks[0]["rates"] == one.ranks[0]["rates"]
 
 
+def test_batches_by_their_number_of_tokens(tmp_path):
+    """Two batches a step: one rank takes them in turn, two take one each."""
+    one, two = (run(tmp_path / str(n), n, policy="tokens") for n in (1, 2))
+    want = samples_of_steps(one)
+    assert sorted(want) == list(range(rank.STEPS))
+    assert samples_of_steps(two) == want
+    assert two.ranks[0]["losses"] == pytest.approx(one.ranks[0]["losses"], rel=1e-4)
+    weights = one.ranks[0]["weights"]
+    assert two.ranks[0]["weights"] == two.ranks[1]["weights"]
+    assert two.ranks[0]["weights"] == pytest.approx(weights, rel=1e-3, abs=1e-4)
+    resumed = run(tmp_path / "resumed", 1, two.checkpoint, policy="tokens")
+    assert samples_of_steps(resumed) == {step: want[step] for step in want if step >= rank.SAVED}
+    assert resumed.ranks[0]["weights"] == pytest.approx(weights, rel=1e-3, abs=1e-4)
+
+
+def samples_of_steps(run: Run) -> dict[int, list[Any]]:
+    """Of each step the samples of all ranks, and their views."""
+    found: dict[int, list[Any]] = {}
+    for seen in run.ranks:
+        for ids, (_, step), views, _ in seen["batches"]:
+            found.setdefault(step, []).extend(zip(ids, views, strict=True))
+    return {step: sorted(pairs) for step, pairs in found.items()}
+
+
 def require_the_same_steps(single: Run, several: Run) -> None:
     (one,), ranks, world = single.ranks, several.ranks, len(several.ranks)
     # a rank's loss is scaled by the number of ranks, because gradients are averaged over them

@@ -176,6 +176,23 @@ def test_a_checkpoint_that_was_cut_off_is_not_used(text, prepared, tmp_path):
     assert steps[0] == 0
 
 
+def test_a_checkpoint_that_was_damaged_since_is_not_used(text, prepared, tmp_path):
+    job = job_of(text, prepared, tmp_path / "a", **CHECKPOINTS)
+
+    def stop(step, loss):
+        if step == 10:
+            raise Stop
+
+    with pytest.raises(Stop):
+        do(job, prepared, stop)
+    last = last_checkpoint(job.folder)
+    os.truncate(last / "optimizer.pt", 100)
+    assert last_checkpoint(job.folder) == last  # without reading it
+    steps = []
+    do(job, prepared, lambda step, loss: steps.append(step))
+    assert steps[0] == 0
+
+
 def test_a_checkpoint_of_other_settings_is_refused(text, tmp_path, here, monkeypatch):
     experiment = tiny.experiment(text, warmup=None, seeds=[0], **CHECKPOINTS)
     real = tiny.pool.execute

@@ -34,8 +34,13 @@ class Subset:
         return self.table.batch(self.ids[indices])
 
     @property
+    def lengths(self) -> np.ndarray:
+        """``(n,)`` tokens of each sample."""
+        return self.table.lengths[self.ids]
+
+    @property
     def tokens(self) -> int:
-        return int(self.table.lengths[self.ids].sum())
+        return int(self.lengths.sum())
 
 
 def portions(table: Any, budgets: list[int]) -> list[Subset]:

@@ -15,6 +15,7 @@ from maskwright.data.subset import Subset
 from maskwright.errors import ModelError
 from maskwright.evaluation.heldout import HeldOut
 from maskwright.hf import MaskingCollator, MaskingTrainer, TiedReplacedTokenDetection
+from maskwright.hf.recovery.seal import damage, is_sealed
 from maskwright.lab.config import Model, Training
 from maskwright.lab.files import read_json, saving, write_folder, write_json
 from maskwright.lab.guided import SCORES, GuidedTraining
@@ -89,10 +90,17 @@ def settings_in(folder: Path) -> dict[str, Any] | None:
     return spec if isinstance(spec, dict) else {}
 
 
-def last_checkpoint(folder: Path) -> Path | None:
-    """The last checkpoint of a run that is whole: its record is written after all else."""
-    whole = (folder / CHECKPOINTS).glob(f"checkpoint-*/{RECORD_FILE}")
-    return max((path.parent for path in whole), key=_step_of, default=None)
+def last_checkpoint(folder: Path, *, read: bool = False) -> Path | None:
+    """The last checkpoint of a run that is whole: its record is written after all else.
+
+    Args:
+        read: read it through, too, and pass over one that was damaged since.
+    """
+    whole = [path.parent for path in (folder / CHECKPOINTS).glob(f"checkpoint-*/{RECORD_FILE}")]
+    if read:
+        # of an earlier version there is no seal to go by
+        whole = [path for path in whole if not is_sealed(path) or damage(path) is None]
+    return max(whole, key=_step_of, default=None)
 
 
 def _step_of(checkpoint: Path) -> int:
@@ -103,7 +111,7 @@ def execute(job: Job, table: Any, tokenizer: Any, held_out: HeldOut, tell: Tell)
     """Trains, evaluates and saves; the result is also in the job's folder."""
     policy = Policy.model_validate(job.spec["policy"])
     model = _first_model(job, tokenizer)
-    last = last_checkpoint(job.folder)
+    last = last_checkpoint(job.folder, read=True)
     checkpoints = job.folder / CHECKPOINTS
     if last is None:  # then what may lie there was left half-written
         shutil.rmtree(checkpoints, ignore_errors=True)

@@ -66,7 +66,7 @@ def test_killed_again_and_again_it_comes_to_its_end(tmp_path, source, whole):
 def test_killed_at_random_moments(tmp_path, source, whole):
     draws, kills = random.Random(0), 0
     out = tmp_path / "out"
-    while killed_in(draws.uniform(0.02, 0.4), source, out, WITH_PHRASES) and kills < 4:
+    while killed_in(draws.uniform(0.005, 0.05), source, out, WITH_PHRASES) and kills < 4:
         kills += 1
     prepare(source, small_tokenizer(), out, WITH_PHRASES)
     assert kills >= 1

@@ -165,6 +165,9 @@ def test_a_checkpoint_without_its_policy_or_damaged_is_refused(tmp_path):
     moved = tmp_path / "moved"
     shutil.copytree(folder, moved)
     (folder / NAME).unlink()
+    with pytest.raises(CacheError, match=f"{NAME} is missing"):  # it was sealed
+        train(tmp_path, resume=str(folder), **saving)
+    (folder / "manifest.json").unlink()  # as if by a trainer that seals nothing
     with pytest.raises(ConfigError, match="checkpoint=folder"):
         train(tmp_path, resume=str(folder), **saving)
     train(tmp_path, resume=str(folder), learned={"checkpoint": moved}, **saving)

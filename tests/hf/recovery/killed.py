@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -97,6 +98,10 @@ def in_fork(folder: Path, before: Callable[[], None] = lambda: None) -> int:
     folder.mkdir(exist_ok=True)
     if child := os.fork():
         return child
+    # by their paths, so that the event of each file that is deleted says which
+    shutil._use_fd_functions = False  # type: ignore[attr-defined]
+    # a kill leaves what was given to the system; only its own end would lose that
+    os.fsync = lambda number: None
     try:
         torch.set_num_threads(1)
         before()
@@ -164,8 +169,6 @@ def events_of(folder: Path) -> list[str]:
 
 
 def _path(given: Any) -> str | bytes:
-    return given if isinstance(given, str | bytes) else os.fspath(given) if _named(given) else ""
-
-
-def _named(given: Any) -> bool:
-    return isinstance(given, os.PathLike)
+    if isinstance(given, os.PathLike):
+        return os.fspath(given)
+    return given if isinstance(given, str | bytes) else ""  # numbers of files that are open

@@ -52,7 +52,7 @@ class TokenBudgetSampler(Sampler[list[ClockedIndex]]):
             samples of one batch further apart in the order.
         total_steps: optimizer steps of the whole run, for schedules.
 
-    Call `set_epoch` before each pass; `Trainer` and Accelerate do.
+    Call `set_epoch` before each pass. `MaskingTrainer` does; Accelerate does on one rank only.
 
     Raises:
         ConfigError: a sample is longer than the budget, or a number is below 1.
@@ -228,4 +228,4 @@ class TokenBudget:
 
     @classmethod
     def of(cls, given: int | TokenBudget | None) -> TokenBudget | None:
-        return cls(given) if isinstance(given, int) else given
+        return given if given is None or isinstance(given, TokenBudget) else cls(int(given))

@@ -58,9 +58,10 @@ class UnevenEpochs(Trainer):
         if self._budget is None or self.train_dataset is None:
             return super().get_train_dataloader()
         args: Any = self.args
+        dataset: Any = self.train_dataset
         self._sampler = self._token_budget_sampler(self._budget)
         loader = DataLoader(
-            self.train_dataset,
+            dataset,
             batch_sampler=self._sampler,
             collate_fn=self._get_collator_with_removed_columns(self.data_collator, "Training"),
             num_workers=args.dataloader_num_workers,
@@ -75,7 +76,8 @@ class UnevenEpochs(Trainer):
         return self.accelerator.prepare(loader)
 
     def _token_budget_sampler(self, budget: TokenBudget) -> TokenBudgetSampler:
-        args, dataset = self.args, self.train_dataset
+        args: Any = self.args
+        dataset: Any = self.train_dataset
         if budget.lengths is None:
             shown = not args.disable_tqdm and self.is_local_process_zero()
             lengths = lengths_of(dataset, progress=shown)
@@ -118,7 +120,7 @@ class UnevenEpochs(Trainer):
         epoch, steps = sampler.place_of(self.state.global_step)
         return epoch, 0 if self.args.ignore_data_skip else steps * sampler.accumulation
 
-    def _run_epoch(self, **given: Any) -> Any:
+    def _run_epoch(self, *args: Any, **given: Any) -> Any:
         sampler = self._budgeted
         if sampler is not None:
             epoch = given["epoch"]
@@ -126,7 +128,7 @@ class UnevenEpochs(Trainer):
             sampler.set_epoch(epoch)
             given["steps_in_epoch"] = sampler.batches_in(epoch) // sampler.processes
             given["num_update_steps_per_epoch"] = sampler.steps_in(epoch)
-        return super()._run_epoch(**given)
+        return super()._run_epoch(*args, **given)
 
 
 def _steps_and_epochs(sampler: TokenBudgetSampler, args: Any) -> tuple[int, float]:

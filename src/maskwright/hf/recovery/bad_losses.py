@@ -57,6 +57,8 @@ class BadLosses(TrainerCallback):
     def see_gradient(self, norm: Any) -> None:
         """Note the norm of the gradient, which is that of all ranks."""
         if self.limit is not None and norm is not None and self._losses:
+            if hasattr(norm, "full_tensor"):  # of a sharded model
+                norm = norm.full_tensor()
             norm = torch.as_tensor(norm, device=self._losses[0][0].device)
             self._gradient = ~torch.isfinite(norm.detach()).all()
 

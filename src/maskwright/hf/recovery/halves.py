@@ -69,7 +69,7 @@ class Halves:
     ) -> torch.Tensor:
         rows, size = _rows(inputs), _size(inputs)
         if rows < 2 or self.largest is None or size < self.largest:
-            self._done = set(done)
+            self._done = done = set(done)
             try:
                 loss = step(inputs)
             except torch.OutOfMemoryError as error:
@@ -79,7 +79,6 @@ class Halves:
                         "smaller model, or TrainingArguments(gradient_checkpointing=True)."
                     )
                     raise
-                done = self._done
             else:
                 self._taken.append(inputs)
                 return loss

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,8 @@ class RecoveringTrainer(Trainer):
         self._bad_losses = BadLosses(bad_losses)
         self._halves = Halves()
         self._unsealed: Path | None = None
+        self._saving = False
+        self._hidden_limit: int | None = None
         super().__init__(*args, **others)
         self._logged_loss = LoggedLoss(self)
         self.add_callback(self._bad_losses)
@@ -53,16 +57,26 @@ class RecoveringTrainer(Trainer):
         self, resume_from_checkpoint: bool | str | Path | None = None, *args: Any, **others: Any
     ) -> Any:
         def find() -> str | None:
-            found = checkpoint_to_resume(resume_from_checkpoint, self.args.output_dir)
+            found = checkpoint_to_resume(resume_from_checkpoint, self.args.output_dir or ".")
             return None if found is None else str(found)
 
         start = self._agreed(find)
         try:
             return super().train(start, *args, **others)
-        except RuntimeError as error:
-            if (dead := _DEAD_WORKER.search(str(error))) is None:
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            dead = _DEAD_WORKER.search(str(self._told(error)))
+            if dead is None:
                 raise
             raise TrainingError(self._about_worker(dead[1])) from error
+
+    def _told(self, error: Exception) -> Exception:
+        """What torch says of a worker whose connection broke before the system told of its end."""
+        if self.args.dataloader_num_workers and not isinstance(error, RuntimeError):
+            try:
+                time.sleep(2)  # torch's handler of the signal raises in here
+            except RuntimeError as told:
+                return told
+        return error
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         name = f"checkpoint-{self.state.global_step}"
@@ -71,15 +85,29 @@ class RecoveringTrainer(Trainer):
             begin_checkpoint(self._unsealed)
         barrier()  # the other ranks write into it, too
         self._logged_loss.keep(self.state)
-        limit, self.args.save_total_limit = self.args.save_total_limit, None
-        try:
+        self._hidden_limit = self.args.save_total_limit
+        with self._limit(None):  # the parent would delete before this one is sealed
             super()._save_checkpoint(model, trial)
+        self._hidden_limit = None
+        if not self._saving:  # nobody else adds to it: a signal asked for it
+            self._seal()
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        # with it go the arguments, as they were given
+        with self._limit(self._hidden_limit or self.args.save_total_limit):
+            super().save_model(output_dir, _internal_call)
+
+    @contextmanager
+    def _limit(self, limit: int | None) -> Iterator[None]:
+        before, self.args.save_total_limit = self.args.save_total_limit, limit
+        try:
+            yield
         finally:
-            self.args.save_total_limit = limit
+            self.args.save_total_limit = before
 
     def _maybe_log_save_evaluate(self, *args: Any, **others: Any) -> None:
         # the one place where a checkpoint is written and callbacks add to it
-        self._unsealed = None
+        self._unsealed, self._saving = None, True
         try:
             super()._maybe_log_save_evaluate(*args, **others)
             self._seal()
@@ -94,6 +122,8 @@ class RecoveringTrainer(Trainer):
                 f"{half} cannot be written: {reason}. Free some space and resume: "
                 f"{kept or 'no earlier checkpoint'} is kept, and nothing was left half-written."
             ) from error
+        finally:
+            self._saving = False
 
     def _seal(self) -> None:
         checkpoint, best = self._unsealed, self.state.best_model_checkpoint
@@ -124,7 +154,7 @@ class RecoveringTrainer(Trainer):
         return sealed[-1] if sealed else None
 
     def _about_worker(self, how: str) -> str:
-        kept = self._newest(Path(self.args.output_dir))
+        kept = self._newest(Path(self.args.output_dir or "."))
         way = "train again" if kept is None else "train(resume_from_checkpoint=True)"
         return (
             f"A worker of the DataLoader died after step {self.state.global_step} ({how}); often "
@@ -148,7 +178,8 @@ class RecoveringTrainer(Trainer):
 
         # the parts of a batch add up where all are divided by the same number of tokens; a rank
         # that took parts would leave the others waiting for its gradients
-        if num_items_in_batch is not None and self.model_accepts_loss_kwargs and world() == 1:
+        adds_up = num_items_in_batch is not None and self.model_accepts_loss_kwargs
+        if adds_up and world() == 1 and not self.args.auto_find_batch_size:
             loss = self._halves.run(inputs, step, model.zero_grad)
         else:
             loss = super().training_step(model, inputs, num_items_in_batch)

@@ -46,6 +46,4 @@ class SealedCheckpoints(TrainerCallback):
         if args.should_save:
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             seal(checkpoint)
-            prune_checkpoints(
-                args.output_dir, self.keep, (checkpoint, state.best_model_checkpoint)
-            )
+            prune_checkpoints(args.output_dir, self.keep, (checkpoint, state.best_model_checkpoint))
