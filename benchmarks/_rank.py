@@ -56,12 +56,13 @@ def main(out: Path, steps: int) -> None:
             mask_aware=MaskAware(dtype=None),
             callbacks=[times],
         )  # fmt: skip
-        loss = trainer.train().training_loss
+        loss = torch.tensor(trainer.train().training_loss)  # this rank's part, times the ranks
+    torch.distributed.all_reduce(loss)
     found = {
         "tokens": steps * SAMPLES * LENGTH,
         "seconds": times.ended[-1] - times.ended[WARM - 1],
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
-        "loss": loss,
+        "loss": loss.item() / world,
     }
     if os.environ["RANK"] == "0":
         out.write_text(json.dumps(found), encoding="utf-8")
