@@ -6,14 +6,15 @@ from typing import Any
 
 import torch
 from torch.nn import functional
-from transformers import BertConfig, BertForMaskedLM, set_seed
+from transformers import set_seed
 
 from benchmarks.harness import Row, ratio_row, time_interleaved
 from maskwright import Masking
 from maskwright.hf import MaskingCollator, predicted_only
+from maskwright.lab.bench import shapes
 from maskwright.lab.bench.words import word_tokenizer
 
-VOCABULARY = 30_000
+VOCABULARY = shapes.VOCABULARY
 
 
 def run(quick: bool) -> list[Row]:
@@ -24,17 +25,7 @@ def run(quick: bool) -> list[Row]:
     rows = []
     for length, samples in ((128, 8), (512, 2)):
         set_seed(0)
-        model = BertForMaskedLM(
-            BertConfig(
-                vocab_size=VOCABULARY,
-                hidden_size=256,
-                num_hidden_layers=4,
-                num_attention_heads=4,
-                intermediate_size=1024,
-                hidden_dropout_prob=0.0,
-                attention_probs_dropout_prob=0.0,
-            )
-        )
+        model = shapes.bert()
         ids = torch.randint(5, VOCABULARY, (samples, length), generator=torch.Generator())
         batch = collator(
             [{"input_ids": row, "sample_id": number} for number, row in enumerate(ids)]
