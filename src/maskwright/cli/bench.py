@@ -51,7 +51,7 @@ def bench(
 
     Real text of uneven length, filled to about 0.3, in batches as people pad them and as they pack
     them; every case is checked, loss and gradients, before it is timed. Takes some minutes, on one
-    thread. The table that the authors measured is in `docs/benchmarks.md`.
+    thread.
 
     Example: `maskwright bench --model runs/model --length 256`
     """
