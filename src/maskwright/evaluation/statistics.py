@@ -80,12 +80,20 @@ def _one(resamples: np.ndarray) -> np.ndarray:
     return np.zeros((*resamples.shape[:-1], 1), np.int64)
 
 
-def verdict(difference: Interval, per_seed: list[float], *, lower_is_better: bool) -> str:
+def verdict(
+    difference: Interval, per_seed: list[float], *, lower_is_better: bool, least: float = 0.0
+) -> str:
     """``better``, ``worse`` or ``no difference`` than the reference.
 
     A difference counts when its interval leaves zero out *and* every seed shows its sign: with few
     seeds the bootstrap's interval is too narrow, and a single seed must not decide.
+
+    Args:
+        least: a mean that is nearer to zero is no difference, whatever its sign: two runs whose
+            masks are the same differ by rounding, and rounding has a sign too.
     """
+    if abs(difference.mean) < least:
+        return "no difference"
     if difference.low is None or difference.high is None or len(per_seed) < 2:
         return "no difference"
     if difference.low > 0 and min(per_seed) > 0:
