@@ -1,0 +1,1 @@
+"""Token dropping: the middle layers run on important tokens only."""
