@@ -1,0 +1,1 @@
+"""Conditional masked language models: an encoder–decoder that fills in its target's masks."""
