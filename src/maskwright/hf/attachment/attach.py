@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import nn
 
-from maskwright.attention import Pattern
-from maskwright.errors import ModelError, PatternError
+from maskwright.attention import Pattern, full
+from maskwright.errors import ModelError, PatternError, unknown
 from maskwright.hf.attachment.attention_function import ORIGINALS, name_for, register
 from maskwright.hf.attachment.columns import Given, read_columns
 from maskwright.hf.attachment.seats import MARK, ROLES, Role, Seat, find_seats
 
 if TYPE_CHECKING:
     from maskwright.hf.attachment.pose import Queries
+    from maskwright.hf.attachment.score_gates import ScoreGate
 
 Layers = (
     Pattern
@@ -40,6 +41,7 @@ def attach(
     cross: Layers | None = None,
     *,
     combine: Combine = "restrict",
+    scores: Mapping[Role, ScoreGate] | None = None,
 ) -> Attachment:
     """Attach patterns to a Hugging Face model, at once and until `detach`.
 
@@ -59,6 +61,8 @@ def attach(
         combine: ``restrict``: a pair must be allowed by the pattern and by the model's own mask
             (causal, window, packing, padding). ``replace``: the pattern takes the place of causal
             and window; packing and padding stay.
+        scores: for a role, what narrows its patterns by the scores of the attention itself:
+            ``{"cross": TopScores(4)}``. Its other layers, if any, get the pattern `full`.
 
     Returns:
         The attachment: a context manager that detaches at its end, with `columns` for data.
@@ -77,15 +81,29 @@ def attach(
     if combine not in ("restrict", "replace"):
         raise PatternError(f'combine={combine!r} of attach: it is "restrict" or "replace".')
     asked = {"encoder": encoder, "decoder": decoder, "cross": cross}
-    if all(one is None for one in asked.values()):
+    gates = dict(scores or {})
+    if unknown_roles := [role for role in gates if role not in ROLES]:
+        raise PatternError(unknown("role in scores= of attach", unknown_roles[0], ROLES))
+    if all(one is None for one in asked.values()) and not gates:
         raise PatternError("attach() was given no pattern: encoder=, decoder= or cross=.")
     seats = find_seats(model)
     for role in ROLES:
-        _assign(model, role, asked[role], [seat for _, seat in seats if seat.role == role])
+        own = [seat for _, seat in seats if seat.role == role]
+        if role in gates and asked[role] is None:
+            asked[role] = full
+        _assign(model, role, asked[role], own)
+        for seat in own if role in gates else ():
+            seat.pattern = full if seat.pattern is None else seat.pattern
+            seat.gate = gates[role]
     register()
     attachment = Attachment(model, seats, combine)
     object.__setattr__(model, _HELD, attachment)
     return attachment
+
+
+def attached_to(model: nn.Module) -> Attachment | None:
+    """The patterns on a model; None where there are none."""
+    return getattr(model, _HELD, None)
 
 
 def detach(model: nn.Module) -> None:
@@ -174,6 +192,15 @@ class Attachment(AbstractContextManager["Attachment"]):
         if hasattr(self.model, _HELD):
             delattr(self.model, _HELD)
         self._handles, self._configs, self._seats = [], [], []
+
+    @property
+    def seats(self) -> list[tuple[nn.Module, Seat]]:
+        """Every attention module of the model, with what it is for and its pattern."""
+        return self._seats
+
+    def seat_of(self, module: nn.Module) -> Seat:
+        """The seat of one of them."""
+        return next(seat for one, seat in self._seats if one is module)
 
     @property
     def given(self) -> Given:

@@ -11,6 +11,7 @@ import inspect
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
@@ -18,8 +19,10 @@ from transformers.masking_utils import AttentionMaskInterface
 from maskwright.attention.attend import attend
 from maskwright.errors import ModelError
 from maskwright.hf.attachment.biased import biased_attention
+from maskwright.hf.attachment.closed_heads import closed_heads
 from maskwright.hf.attachment.model_mask import ModelMask
 from maskwright.hf.attachment.pose import Posed, pose, remember, written
+from maskwright.hf.attachment.score_gates import ScoreGate
 from maskwright.hf.attachment.seats import Seat, seat_of
 
 ORIGINALS = ("sdpa", "eager")
@@ -83,9 +86,51 @@ def _attention(
     if seat is None or seat.pattern is None:
         return _as_before(original, module, query, key, value, attention_mask, options)
     _check_options(seat, module, options)
-    met = pose(seat, module, query, key, attention_mask)
-    found, weights = _compute(seat, module, query, key, value, met, options)
+    closed = closed_heads(seat.pattern, query.shape[1]) if seat.gate is None else None
+    if closed:
+        found, weights = _open_heads(
+            seat, closed, module, query, key, value, attention_mask, options
+        )
+    else:
+        met = pose(seat, module, query, key, attention_mask)
+        found, weights = _compute(seat, module, query, key, value, met, options)
     return found.transpose(1, 2).contiguous(), weights
+
+
+def _open_heads(
+    seat: Seat,
+    closed: frozenset[int],
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Any,
+    options: dict[str, Any],
+) -> tuple[Tensor, Tensor | None]:
+    """The attention of the heads that attend to something, zeros for the others."""
+    batch, heads, length, _ = query.shape
+    left = [head for head in range(heads) if head not in closed]
+    made = query.new_zeros(batch, heads, length, value.shape[-1])
+    shown = _wants_weights(seat, module, options)
+    weights = query.new_zeros(batch, heads, length, key.shape[2]) if shown else None
+    if not left:
+        return made, weights
+    places = torch.tensor(left, device=query.device)
+    groups = heads // key.shape[1]
+    # the head of the keys that each of these queries asks
+    few_q, few_k, few_v = (
+        states.index_select(1, places // per)
+        for states, per in ((query, 1), (key, groups), (value, groups))
+    )
+    bias = options.get("position_bias")
+    if bias is not None and bias.shape[1] == heads:
+        options = {**options, "position_bias": bias.index_select(1, places)}
+    narrowed = seat.narrowed(closed)
+    met = pose(narrowed, module, few_q, few_k, mask)
+    found, few = _compute(narrowed, module, few_q, few_k, few_v, met, options)
+    if weights is not None and few is not None:
+        weights = weights.index_copy(1, places, few.to(weights.dtype))
+    return made.to(found.dtype).index_copy(1, places, found), weights
 
 
 def _as_before(
@@ -135,15 +180,16 @@ def _compute(
 ) -> tuple[Tensor, Tensor | None]:
     bias = options.get("position_bias")
     scale, dropout = options.get("scaling"), options.get("dropout") or 0.0
-    wanted = seat.attachment.weights or options.get("output_attentions")
-    wanted = bool(wanted or getattr(module.config, "output_attentions", False))
+    wanted = _wants_weights(seat, module, options)
+    if bias is not None:
+        # a bias for slots of a static cache that are not written yet
+        bias = bias[..., : key.shape[2]]
+    if seat.gate is not None:
+        return _gated(seat.gate, query, key, value, posed, bias, scale, dropout, wanted)
     if posed.given is not None and bias is None and not wanted:
         pattern, q, kv = posed.given
         found = attend(query, key, value, pattern, q=q, kv=kv, scale=scale, dropout=dropout)
         return found, None
-    if bias is not None:
-        # a bias for slots of a static cache that are not written yet
-        bias = bias[..., : key.shape[2]]
     return biased_attention(
         query,
         key,
@@ -154,3 +200,41 @@ def _compute(
         dropout=dropout,
         weights=wanted,
     )
+
+
+def _gated(
+    gate: ScoreGate,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    posed: Posed,
+    bias: Tensor | None,
+    scale: float | None,
+    dropout: float,
+    weights: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """An attention whose scores say more of who may attend to whom."""
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
+    scores = query @ key.transpose(-1, -2) * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if bias is not None:
+        scores = scores + bias
+    allowed, more = gate(query, key, posed.mask.to(query.device), scores)
+    if more is not None:
+        bias = more if bias is None else bias + more
+    return biased_attention(
+        query,
+        key,
+        value,
+        allowed,
+        bias=bias,
+        scale=scale,
+        dropout=dropout,
+        weights=weights,
+    )
+
+
+def _wants_weights(seat: Seat, module: Any, options: dict[str, Any]) -> bool:
+    wanted = seat.attachment.weights or options.get("output_attentions")
+    return bool(wanted or getattr(module.config, "output_attentions", False))

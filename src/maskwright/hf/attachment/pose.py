@@ -21,7 +21,7 @@ from maskwright.hf.attachment.model_mask import (
     kept,
     restricted,
 )
-from maskwright.hf.attachment.seats import Seat
+from maskwright.hf.attachment.seats import Seat, seat_of
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,24 @@ class Posed:
 
 @dataclass(frozen=True, eq=False)
 class Queries:
-    """What the last self-attention of a decoder saw: who asks, in the cross-attention behind it."""
+    """What the last self-attention of a decoder saw: who asks, in the cross-attention behind it.
+
+    Attributes:
+        sequence: the decoder's tokens, from the first in the cache.
+        start: the slot of the first query of this call.
+        posed: patterns that have met them, worked out once.
+        stop: the slot behind the last query; None: the queries are the end of the sequence.
+    """
 
     sequence: Sequence
     start: int
     posed: dict[Any, Posed]
+    stop: int | None = None
+
+    @property
+    def rows(self) -> slice:
+        """The slots of the queries of this call."""
+        return slice(self.start, self.sequence.length if self.stop is None else self.stop)
 
 
 def pose(seat: Seat, module: Any, query: Tensor, key: Tensor, mask: Any) -> Posed:
@@ -105,7 +118,7 @@ def _pose_loose(seat: Seat, module: Any, query: Tensor, key: Tensor, mask: Any) 
 
 def _pose_cross(seat: Seat, query: Tensor, key: Tensor, mask: Any) -> Posed:
     queries = seat.attachment.queries
-    if queries is None or queries.sequence.length - queries.start != query.shape[2]:
+    if queries is None or queries.rows.stop - queries.start != query.shape[2]:
         raise ModelError(
             f"{seat.name} ({seat.kind}) has {query.shape[2]} queries, and no self-attention of "
             "the decoder ran before it on as many: their positions cannot be told."
@@ -130,7 +143,7 @@ def _cross(seat: Seat, queries: Queries, query: Tensor, key: Tensor, mask: Any) 
     q = asking.axis(_columns(seat, "decoder", asking.length, query), query.device, placed=True)
     source = mask.sequence(length) if described else Sequence(length)
     kv = source.axis(_columns(seat, "encoder", length, query), query.device, placed=True)
-    rows, columns = slice(queries.start, asking.length), slice(0, length)
+    rows, columns = queries.rows, slice(0, length)
     own = None
     if described:
         pattern = _combined(seat, mask.structure, q, kv, 0)
@@ -209,3 +222,19 @@ def remember(seat: Seat, query: Tensor, key: Tensor, mask: Any) -> None:
         # a mask of the user's own, or none: slots are counted so that the last query is the last
         known = Queries(Sequence(key.shape[2]), key.shape[2] - query.shape[2], {})
     seat.attachment.queries = known
+
+
+def announce(module: Any, sequence: Sequence, start: int, stop: int) -> None:
+    """Who asks in the next call of a cross-attention whose decoder has no self-attention.
+
+    A recurrent decoder says so itself, before each call of ``module``; where no pattern is
+    attached, nothing happens.
+
+    Args:
+        module: the cross-attention.
+        sequence: the decoder's tokens, from the first in the cache.
+        start, stop: the slots of the queries of that call, ``stop`` excluded.
+    """
+    seat = seat_of(module)
+    if seat is not None:
+        seat.attachment.queries = Queries(sequence, start, {}, stop)

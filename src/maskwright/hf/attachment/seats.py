@@ -8,6 +8,7 @@ past a pattern, so a model that has any of it is refused by name.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 from collections.abc import Iterator
@@ -17,9 +18,11 @@ from torch import nn
 
 from maskwright.attention import Pattern
 from maskwright.errors import ModelError
+from maskwright.hf.attachment.closed_heads import without_heads
 
 if TYPE_CHECKING:
     from maskwright.hf.attachment.attach import Attachment
+    from maskwright.hf.attachment.score_gates import ScoreGate
 
 Role = Literal["encoder", "decoder", "cross"]
 ROLES: tuple[Role, ...] = ("encoder", "decoder", "cross")
@@ -42,6 +45,7 @@ class Seat:
         name: where it is in the model, for messages.
         pattern: who may attend to whom in it; None: as the model has it.
         attachment: what it belongs to, once attached.
+        gate: what narrows the pattern by the scores of the attention; None: nothing does.
         called: whether the module has called our function since its forward pass began.
     """
 
@@ -53,7 +57,14 @@ class Seat:
         self.name = name
         self.kind = type(module).__name__
         self.pattern: Pattern | None = None
+        self.gate: ScoreGate | None = None
         self.called = False
+
+    def narrowed(self, closed: frozenset[int]) -> Seat:
+        """The same seat for the heads that are not closed."""
+        other = copy.copy(self)
+        other.pattern = without_heads(self.rule, closed)
+        return other
 
     @property
     def rule(self) -> Pattern:

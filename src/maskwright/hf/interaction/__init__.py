@@ -1,0 +1,1 @@
+"""Learned interaction masks: gates on attention that train with the model, and what they leave."""

@@ -1,0 +1,1 @@
+"""Writing a target while its source is still being read."""
