@@ -3,6 +3,7 @@
 from maskwright.corruption.act import Act, Delete, Infill, Keep, Mask, Mixture, Random, Sentinel
 from maskwright.corruption.arrange import Arrange, Rotate, ShuffleSentences, ShuffleWindow
 from maskwright.corruption.cautious import Cautious
+from maskwright.corruption.decoder_recipes import DECODER_MASKINGS, decoder_masking
 from maskwright.corruption.emit import (
     Decoder,
     Diffusion,
@@ -16,6 +17,7 @@ from maskwright.corruption.emit import (
 )
 from maskwright.corruption.entropy import selection_entropy
 from maskwright.corruption.gaps import Gaps
+from maskwright.corruption.graded import Later, Longer
 from maskwright.corruption.lengths import Fixed, Geometric, Harmonic, Poisson
 from maskwright.corruption.marked import Marked, mark
 from maskwright.corruption.masking import Masking
@@ -51,6 +53,7 @@ __all__ = [
     "Cautious",
     "Collocations",
     "Coverage",
+    "DECODER_MASKINGS",
     "Decoder",
     "Delete",
     "Diffusion",
@@ -65,6 +68,8 @@ __all__ = [
     "Harmonic",
     "Infill",
     "Keep",
+    "Later",
+    "Longer",
     "Marked",
     "Mask",
     "MaskPlan",
@@ -103,6 +108,7 @@ __all__ = [
     "TwoPointRate",
     "Weighted",
     "WholeWords",
+    "decoder_masking",
     "learn_phrases",
     "mark",
     "mlm",

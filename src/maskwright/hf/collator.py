@@ -178,7 +178,7 @@ class MaskingCollator:
             rows.append(columns)
             ids.append(sample_id)
             clocks.append(clock)
-        batch, types = _token_batch(rows, np.array(ids, np.int64))
+        batch, types = token_batch(rows, np.array(ids, np.int64))
         clock = self._clock(common_clock(clocks))
         return self._scored(batch, clock), clock, types
 
@@ -245,7 +245,7 @@ def _parts(sample: Any, number: int) -> tuple[Mapping[str, Any], int, Clock | No
     return columns, int(sample_id), clock
 
 
-def _token_batch(
+def token_batch(
     rows: Sequence[Mapping[str, Any]], ids: np.ndarray
 ) -> tuple[TokenBatch, Ragged | None]:
     """The samples without their padding, and their token types."""

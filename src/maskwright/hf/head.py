@@ -34,10 +34,8 @@ def predicted_only(model: Any, positions: torch.Tensor, shape: tuple[int, int]) 
         ModelError: the model has no backbone under a head, or the backbone's output is not
             ``(B, S, H)``.
     """
-    backbone = getattr(model, "base_model", model)
-    if backbone is model and getattr(getattr(model, "config", None), "is_encoder_decoder", False):
-        backbone = model.get_decoder()  # of T5 and its kin, whose stacks stand beside the head
-    if backbone is model:
+    backbone = narrowed_module(model)
+    if backbone is None:
         raise ModelError(
             f"{type(model).__name__} has no backbone apart from its head (no base_model), so the "
             "head cannot be run at predicted positions only. Use predicted_only=False."
@@ -62,3 +60,14 @@ def predicted_only(model: Any, positions: torch.Tensor, shape: tuple[int, int]) 
         yield
     finally:
         handle.remove()
+
+
+def narrowed_module(model: Any) -> Any:
+    """What the head of a model runs on: its backbone, or the stack of its decoder; None if none
+    stands apart from the head."""
+    backbone = getattr(model, "base_model", model)
+    if backbone is model and getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+        decoder = model.get_decoder()  # of T5 and its kin, whose stacks stand beside the head
+        # of an EncoderDecoderModel, whose decoder has a head of its own
+        backbone = getattr(decoder, "base_model", decoder)
+    return None if backbone is model else backbone

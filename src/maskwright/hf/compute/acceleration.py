@@ -175,7 +175,12 @@ class Acceleration(AbstractContextManager["Acceleration"]):
         try:
             seats = [module for module, _ in find_seats(self.model)]
             self.stacks = [
-                Stack(one, [seat for seat in seats if any(seat is part for part in one.modules())])
+                Stack(
+                    one,
+                    [seat for seat in seats if any(seat is part for part in one.modules())],
+                    # no decoder asks for what the pooler of its encoder makes
+                    pooled=self.kind != "seq2seq",
+                )
                 for one in _stacks(self.model, self.kind)
             ]
             covered = {id(module) for stack in self.stacks for module in stack.attentions}
@@ -242,4 +247,6 @@ def _stacks(model: Any, kind: Kind) -> list[nn.Module]:
                 f"{type(model).__name__} has no backbone apart from its head (no base_model)."
             )
         return [base]
-    return [model.get_encoder(), model.get_decoder()]
+    decoder = model.get_decoder()
+    # of an EncoderDecoderModel, whose decoder has a head of its own
+    return [model.get_encoder(), getattr(decoder, "base_model", decoder)]

@@ -30,6 +30,7 @@ class Stack:
     Args:
         module: the stack, such as ``model.bert`` or ``model.model.decoder``.
         attentions: the attention modules in it.
+        pooled: whether what its pooler makes is read, if it has one.
 
     Attributes:
         row: the row that is in it now; None: a batch as it was.
@@ -40,7 +41,9 @@ class Stack:
         ModelError: the stack takes positions in no way that is known here.
     """
 
-    def __init__(self, module: nn.Module, attentions: Sequence[nn.Module]) -> None:
+    def __init__(
+        self, module: nn.Module, attentions: Sequence[nn.Module], *, pooled: bool = True
+    ) -> None:
         self.module = module
         self.attentions = attentions
         self.row: Row | None = None
@@ -56,7 +59,7 @@ class Stack:
             if name.rsplit(".", 1)[-1] == "embed_positions"
         ]
         self._biases = [SampleBias(self, part) for part in biased_modules(attentions)]
-        self._refuse()
+        self._refuse(pooled)
 
     def install(self) -> None:
         """From now on, until `remove`."""
@@ -82,11 +85,11 @@ class Stack:
             if hasattr(module, STACK):
                 delattr(module, STACK)
 
-    def _refuse(self) -> None:
+    def _refuse(self, pooled: bool) -> None:
         why = None
         if "attention_mask" not in self._names:
             why = "takes no attention_mask"
-        elif getattr(self.module, "pooler", None) is not None:
+        elif pooled and getattr(self.module, "pooler", None) is not None:
             why = "has a pooler, which reads the first token of every sample"
         elif self._placed:
             if any("position_ids" not in inspect.signature(type(p).forward).parameters

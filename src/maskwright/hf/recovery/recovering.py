@@ -182,9 +182,31 @@ class RecoveringTrainer(Trainer):
         if adds_up and world() == 1 and not self.args.auto_find_batch_size:
             loss = self._halves.run(inputs, step, model.zero_grad)
         else:
-            loss = super().training_step(model, inputs, num_items_in_batch)
+            with self._alone():
+                loss = super().training_step(model, inputs, num_items_in_batch)
         self._bad_losses.see_loss(loss, inputs)
         return loss
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Of several ranks, the one whose memory runs out says what to do; whoever started them
+        ends the others, which wait for its gradients."""
+        try:
+            yield
+        except torch.OutOfMemoryError as error:
+            args = self.args
+            if world() == 1 or args.auto_find_batch_size:
+                raise
+            kept = self._newest(Path(args.output_dir or "."))
+            raise TrainingError(
+                f"Memory ran out on rank {args.process_index} of {world()} in step "
+                f"{self.state.global_step + 1}. Of one process only a batch is halved. Lower "
+                f"per_device_train_batch_size ({args.per_device_train_batch_size} now; or "
+                "tokens_per_batch), and raise gradient_accumulation_steps "
+                f"({args.gradient_accumulation_steps} now) as many times: the samples, masks and "
+                "losses of a step stay the same. train(resume_from_checkpoint=True) goes on from "
+                f"{kept or 'the beginning'}."
+            ) from error
 
     def _get_grad_norm(self, *args: Any, **others: Any) -> Any:
         norm = super()._get_grad_norm(*args, **others)

@@ -1,0 +1,1 @@
+"""Encoder–decoders: batches of sources and targets, masked on both sides."""
