@@ -11,6 +11,7 @@ from maskwright.cli.attention import explain
 from maskwright.cli.bench import bench
 from maskwright.cli.data import data_app
 from maskwright.cli.experiments import compare, evaluate, train
+from maskwright.cli.generate import generate
 from maskwright.cli.masks import preview, recipes, replay
 from maskwright.cli.prepare import prepare
 from maskwright.cli.stop import Stoppable
@@ -35,7 +36,7 @@ app = typer.Typer(
 )
 for command in (compare, train):
     app.command(epilog=EPILOG)(command)
-for command in (bench, evaluate, explain, prepare, preview, recipes, replay):
+for command in (bench, evaluate, explain, generate, prepare, preview, recipes, replay):
     app.command()(command)
 app.add_typer(data_app, name="data")
 

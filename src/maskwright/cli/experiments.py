@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -21,12 +23,58 @@ from maskwright.cli.options import (
     quiet,
     require,
 )
+from maskwright.errors import ConfigError
+
+
+class TaskName(StrEnum):
+    """What is trained."""
+
+    MASKED = "masked"
+    TRANSLATE = "translate"
+
+
+Task = Annotated[
+    TaskName,
+    typer.Option(
+        help="`masked`: an encoder that guesses masked tokens. `translate`: an encoder–decoder, "
+        "with masks on its decoder's inputs and on its cross-attention (`docs/translation.md`)."
+    ),
+]
+Architecture = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="NAME",
+        help="Of `--task translate`: `marian`, `lstm`, `minilm`, or the folder of a model.",
+        show_default=False,
+    ),
+]
 
 
 def compare(
     file: File = None,
+    task: Task = TaskName.MASKED,
     preset: Preset = None,
     policies: Policies = None,
+    decoder_masks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="Of `--task translate`: masks on what the decoder reads, such as "
+            "`none,random,sparse,span,word-dropout,cmlm`.",
+            show_default=False,
+        ),
+    ] = None,
+    cross_masks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="Of `--task translate`: masks on cross-attention, such as "
+            "`none,padding,wait-k,window,learned`.",
+            show_default=False,
+        ),
+    ] = None,
+    model: Architecture = None,
     seeds: Annotated[
         int | None,
         typer.Option(
@@ -36,8 +84,14 @@ def compare(
         ),
     ] = None,
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="The folder of results, report and models.")
-    ] = Path("runs/compare"),
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The folder of results, report and models. [default: runs/compare, or "
+            "runs/translate-compare]",
+            show_default=False,
+        ),
+    ] = None,
     changes: Change = None,
 ) -> None:
     """Train the same model under several masking policies and say honestly which one won.
@@ -47,8 +101,26 @@ def compare(
     `--out`. An interrupted comparison goes on where it stopped when the same command is given
     again.
 
-    Example: `maskwright compare --policies static,dynamic --seeds 2 --out runs/try`
+    Examples: `maskwright compare --policies static,dynamic --seeds 2 --out runs/try`,
+    `maskwright compare --task translate --decoder-masks none,random --cross-masks none,wait-k`
     """
+    if task is TaskName.TRANSLATE:
+        _only_with(TaskName.MASKED, {"--policies": policies})
+        from maskwright.cli.translate import compare_translation
+
+        return compare_translation(
+            file=file,
+            preset=preset,
+            decoder_masks=decoder_masks,
+            cross_masks=cross_masks,
+            model=model,
+            seeds=seeds,
+            out=out,
+            changes=changes or [],
+        )
+    translating = {"--decoder-masks": decoder_masks, "--cross-masks": cross_masks, "--model": model}
+    _only_with(TaskName.TRANSLATE, translating)
+    out = out or Path("runs/compare")
     require("jinja2", "matplotlib")  # the report comes last, and would miss them after hours
     from maskwright.cli.progress import Display
     from maskwright.cli.show import print_results
@@ -71,14 +143,43 @@ def compare(
 
 def train(
     file: File = None,
+    task: Task = TaskName.MASKED,
     preset: Preset = None,
     policy: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="NAME",
-            help="One of the policies of the settings, or `coverage`, `attention-guided` …",
+            help="One of the policies of the settings, or `coverage`, `attention-guided` … "
+            "[default: dynamic]",
+            show_default=False,
         ),
-    ] = "dynamic",
+    ] = None,
+    model: Architecture = None,
+    decoder_mask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of `--task translate`: a mask on what the decoder reads, such as `random`.",
+            show_default=False,
+        ),
+    ] = None,
+    cross_mask: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Of `--task translate`: a mask on cross-attention, such as `wait-k`.",
+            show_default=False,
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Of `--task translate`: minutes of training, by which the learning rate goes.",
+            show_default=False,
+        ),
+    ] = None,
     epochs: Annotated[
         float | None,
         typer.Option(metavar="N", help="Passes over the text. [default: 1]", show_default=False),
@@ -91,8 +192,13 @@ def train(
         int, typer.Option(metavar="N", min=0, help="Of initial weights, order and masks.")
     ] = 0,
     out: Annotated[
-        Path, typer.Option(metavar="DIR", help="The folder of the model; a new one.")
-    ] = Path("runs/model"),
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The folder of the model; a new one. [default: runs/model, or runs/translate]",
+            show_default=False,
+        ),
+    ] = None,
     changes: Change = None,
 ) -> None:
     """Train one model under one policy, on all the training text.
@@ -100,8 +206,29 @@ def train(
     `AutoModelForMaskedLM.from_pretrained(DIR)` loads it, `AutoTokenizer` its tokenizer. An
     interrupted training goes on from its last checkpoint when the same command is given again.
 
-    Example: `maskwright train --policy dynamic --steps 900 --out runs/model`
+    Examples: `maskwright train --policy dynamic --steps 900 --out runs/model`,
+    `maskwright train --task translate --minutes 20 --out runs/translate`
     """
+    if task is TaskName.TRANSLATE:
+        _only_with(TaskName.MASKED, {"--policy": policy})
+        from maskwright.cli.translate import train_translation
+
+        return train_translation(
+            file=file,
+            preset=preset,
+            model=model,
+            decoder_mask=decoder_mask,
+            cross_mask=cross_mask,
+            minutes=minutes,
+            epochs=epochs,
+            steps=steps,
+            seed=seed,
+            out=out,
+            changes=changes or [],
+        )
+    translating = {"--decoder-mask": decoder_mask, "--cross-mask": cross_mask}
+    _only_with(TaskName.TRANSLATE, translating | {"--model": model, "--minutes": minutes})
+    out = out or Path("runs/model")
     from maskwright.cli.progress import Display
     from maskwright.lab.preparation import one_line
     from maskwright.lab.settings import load
@@ -112,7 +239,7 @@ def train(
     result = run(
         experiment,
         out,
-        policy=policy,
+        policy=policy or "dynamic",
         seed=seed,
         epochs=epochs,
         steps=steps,
@@ -179,6 +306,13 @@ def evaluate(
         console.print("Reproduced exactly." if found.reproduced else "NOT reproduced.")
     if not found.reproduced:
         raise typer.Exit(1)
+
+
+def _only_with(task: TaskName, options: Mapping[str, object]) -> None:
+    """Refuses options of another task, which would else be passed over in silence."""
+    for name, value in options.items():
+        if value is not None:
+            raise ConfigError(f"{name} goes with --task {task} only. Leave one of the two out.")
 
 
 def print_scores(console: Console, rows: dict[str, dict[str, float]]) -> None:

@@ -47,18 +47,17 @@ def preview(
     Example: `maskwright preview --policies static,dynamic --text "The state of the union"`
     """
     from maskwright.cli.show import legend, preview_table
-    from maskwright.data.sources import load_corpus
     from maskwright.lab.examples import make_recipe, phrases_in, tokenise
-    from maskwright.lab.preparation import load_tokenizer, read_tokenizer
     from maskwright.lab.settings import load
+    from maskwright.lab.text import corpus_of, read_tokenizer, tokenizer_of
 
     quiet()
     experiment = load(file=file, preset=preset, changes=changes or (), policies=listed(policies))
     data = experiment.data if tokenizer is None else None
     corpus: Any = None
     if text is None or data is not None:
-        corpus = load_corpus(experiment.data.source, text_column=experiment.data.text_column)
-    tokens = read_tokenizer(str(tokenizer)) if data is None else load_tokenizer(data, corpus)
+        corpus = corpus_of(experiment.data)
+    tokens = read_tokenizer(str(tokenizer)) if data is None else tokenizer_of(data, corpus)
     sample_text = corpus.documents("validation")[0][:240] if text is None else text
     texts = [sample_text] if corpus is None else corpus.documents("validation")
     if recipe is not None:
@@ -82,8 +81,8 @@ def replay(
 
     `maskwright replay runs/compare/runs/fresh/dynamic/seed-0 --step 12`
     """
-    from maskwright.lab.preparation import read_tokenizer
     from maskwright.lab.replay import replay as run
+    from maskwright.lab.text import read_tokenizer
 
     quiet()
     plan = run(folder, step)

@@ -24,7 +24,8 @@ Preset = Annotated[
     typer.Option(
         metavar="NAME",
         help="Start from the settings of `quick` (used if there is no file), `guided`, "
-        "`guided-minilm` or `wikitext2-minilm`.",
+        "`guided-minilm`, `wikitext2-minilm` or `mask-aware`; of translation: `tatoeba-small` or "
+        "`translate-quick`.",
         show_default=False,
     ),
 ]

@@ -12,6 +12,13 @@ import typer
 from maskwright.cli.options import open_console, quiet
 
 
+class ShardFormat(StrEnum):
+    """What shards are written as."""
+
+    ARROW = "arrow"
+    PARQUET = "parquet"
+
+
 class EngineName(StrEnum):
     """Who does the work."""
 
@@ -44,6 +51,14 @@ def prepare(
     shard_tokens: Annotated[
         int, typer.Option(metavar="N", min=1, help="Tokens in a shard at most; 3 bytes each.")
     ] = 100_000_000,
+    shard_format: Annotated[
+        ShardFormat,
+        typer.Option(
+            "--format",
+            help="`arrow` is mapped where it lies. `parquet` takes less room, and is decoded into "
+            "the cache before it is read in random order.",
+        ),
+    ] = ShardFormat.ARROW,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -93,7 +108,7 @@ def prepare(
     """
     from maskwright.data.prepare import PhraseSettings, Settings, Source
     from maskwright.data.prepare import prepare as run
-    from maskwright.lab.preparation import read_tokenizer
+    from maskwright.lab.text import read_tokenizer
 
     quiet()
     settings = Settings(
@@ -101,6 +116,7 @@ def prepare(
         shard_tokens=shard_tokens,
         deduplicate=not keep_duplicates,
         phrases=PhraseSettings() if pmi else None,
+        format=shard_format.value,
     )
     text = Source(source, text_column, split)
     doer = _engine(engine, workers, source)

@@ -14,7 +14,12 @@ from maskwright.corruption import Diffusion, MaskPlan, Mlm
 from maskwright.corruption.recipes import Recipe
 from maskwright.corruption.show import TokenView, piece, token_views
 from maskwright.lab.examples import plans_of
-from maskwright.report.tables import cost_rows, difference_rows, summary_rows
+from maskwright.report.tables import (
+    cost_rows,
+    difference_rows,
+    same_masks_sentences,
+    summary_rows,
+)
 from maskwright.report.tasks import task_facts, task_rows
 
 # Not by colour alone: a masked token is reversed, a random one underlined, a kept one bold.
@@ -92,6 +97,8 @@ def print_results(console: Console, results: Mapping[str, Any]) -> None:
         parts: list[Any] = []
         for rows, title in tables:
             parts += [rows_table(rows, title, console.width), Text()]
+        for sentence in same_masks_sentences(regime):
+            parts += [Text(sentence), Text()]
         console.print(Panel(Group(*parts[:-1]), title=regime["title"], title_align="left"))
     console.print(Text(results["verdict"], style="bold"))
 

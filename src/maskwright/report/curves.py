@@ -24,6 +24,10 @@ Span = tuple[float, float]
 # flatten all the others, and its failure needs no magnifying glass.
 CLOSE_ENOUGH = 0.25
 
+# Means that stay within this share of the frame's height of each other lie on one another.
+_COVERED = 0.01
+_WIDER = 2.6
+
 
 def learning_curves(
     regime: Mapping[str, Any], unigram_loss: float, styles: Styles, name: str, *, close_up: bool
@@ -38,10 +42,11 @@ def learning_curves(
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        for policy, (steps, losses) in curves.items():
-            _draw_policy(axes, steps, losses, styles[policy])
         window = _close_window(curves) if close_up else _whole_window(curves, unigram_loss)
         (left, right), (low, high) = window
+        for policy, (steps, losses) in curves.items():
+            above = _covered_by(policy, curves, _COVERED * (high - low))
+            _draw_policy(axes, steps, losses, styles[policy], above)
         axes.set_xlim(left, right)
         axes.set_ylim(low, high)
         axes.yaxis.set_major_locator(MaxNLocator(6))
@@ -96,10 +101,28 @@ def _final(curves: Curves) -> float:
     return float(means[-1]) if len(means) else float("nan")
 
 
-def _draw_policy(axes: Axes, steps: np.ndarray, losses: np.ndarray, style: SeriesStyle) -> None:
+def _covered_by(name: str, curves: Mapping[str, Curves], least: float) -> int:
+    """How many of the policies drawn later have a mean that lies on this one's."""
+    steps, losses = curves[name]
+    later = list(curves)[list(curves).index(name) + 1 :]
+    return sum(
+        np.array_equal(curves[other][0], steps)
+        and bool(np.all(np.abs(_mean(curves[other][1]) - _mean(losses)) <= least))
+        for other in later
+    )
+
+
+def _draw_policy(
+    axes: Axes, steps: np.ndarray, losses: np.ndarray, style: SeriesStyle, above: int
+) -> None:
+    """Bold, and under ``above`` others that would hide it so much wider, pale, behind them."""
     for run in losses:
         axes.plot(steps, run, color=style.colour, linewidth=0.6, alpha=0.45)
-    axes.plot(steps, _mean(losses), markevery=max(1, len(steps) // 8), **style.mean_line)
+    line = style.mean_line
+    if above:
+        line |= {"linewidth": line["linewidth"] + _WIDER * above, "alpha": 0.45, "linestyle": "-"}
+        line |= {"markersize": line["markersize"] + _WIDER * above, "markeredgewidth": 0.0}
+    axes.plot(steps, _mean(losses), markevery=max(1, len(steps) // 8), **line)
 
 
 def _draw_baseline(axes: Axes, loss: float) -> None:

@@ -11,11 +11,11 @@ from matplotlib.transforms import blended_transform_factory
 
 from maskwright.report import formatting, svg
 from maskwright.report.palette import BEHIND, MUTED, SeriesStyle
-from maskwright.report.tables import SHARES, measure
+from maskwright.report.tables import HIGHER_IS_BETTER, SHARES, measure
 
 # Differences up to this size always fit into the frame. Beyond it, one that is five times the
 # median is a runaway: it becomes an arrow, lest it press all the others onto the zero line.
-ORDINARY = {"loss": 0.2, "accuracy": 0.02, "macro_f1": 0.02}
+ORDINARY = {"loss": 0.2, "accuracy": 0.02, "macro_f1": 0.02, "bleu": 2.0, "chrf": 2.0}
 
 
 def paired_differences(
@@ -47,7 +47,8 @@ def paired_differences(
         axes.xaxis.set_major_locator(MaxNLocator(5))
         unit = " (points)" if metric in SHARES else ""
         axes.set_xlabel(f"{title}{unit}, policy minus {reference}")
-        lower, higher = ("worse", "better") if metric in SHARES else ("better", "worse")
+        up = metric in HIGHER_IS_BETTER
+        lower, higher = ("worse", "better") if up else ("better", "worse")
         above = blended_transform_factory(axes.transAxes, axes.transAxes)
         for x, text, side in ((0, f"← {lower}", "left"), (1, f"{higher} →", "right")):
             axes.text(x, 1.02, text, transform=above, ha=side, va="bottom", color=MUTED)

@@ -42,6 +42,11 @@ def accuracy(value: float | None, *, signed: bool = False) -> str:
     return number(scaled, 2, signed=signed, suffix=" points" if signed else "%")
 
 
+def score(value: float | None, *, signed: bool = False) -> str:
+    """BLEU or chrF, from 0 to 100, one decimal."""
+    return number(value, 1, signed=signed)
+
+
 def interval(low: float | None, high: float | None, one) -> str:
     """``[low, high]`` with each end written by ``one``; an em dash when either is unknown."""
     if low is None or high is None:

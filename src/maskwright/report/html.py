@@ -42,24 +42,35 @@ def write_report(results: Mapping[str, Any], path: Path) -> Path:
 def render_page(results: Mapping[str, Any]) -> str:
     """The page as text; raises as ``write_report`` does, short of ``SaveError``."""
     _check_format(results)
+    templates = environment()
+    import jinja2
+
+    try:
+        return templates.get_template("template.html.j2").render(_context(results))
+    except (KeyError, jinja2.UndefinedError) as error:
+        raise ResultsError(
+            f"The results lack a field that the report needs: {error}. Every field of "
+            f"{FORMAT} must be there; write the file again with: maskwright compare"
+        ) from error
+
+
+def environment() -> Any:
+    """The templates of the report room, as jinja2 loads them.
+
+    Raises:
+        MissingExtra: jinja2 is not installed.
+    """
     try:
         import jinja2
     except ModuleNotFoundError as error:
         raise MissingExtra("jinja2", "lab") from error
-    environment = jinja2.Environment(
+    return jinja2.Environment(
         loader=jinja2.PackageLoader("maskwright.report", "."),
         autoescape=True,  # names, tokens and settings are the user's text
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    try:
-        return environment.get_template("template.html.j2").render(_context(results))
-    except (KeyError, jinja2.UndefinedError) as error:
-        raise ResultsError(
-            f"The results lack a field that the report needs: {error}. Every field of "
-            f"{FORMAT} must be there; write the file again with: maskwright compare"
-        ) from error
 
 
 def _check_format(results: Mapping[str, Any]) -> None:
@@ -92,7 +103,7 @@ def _context(results: Mapping[str, Any]) -> dict[str, Any]:
             {"policy": example["policy"], "epochs": examples.shown_epochs(example)}
             for example in results["examples"]
         ],
-        "config": _yaml(results["experiment"]),
+        "config": as_yaml(results["experiment"]),
     }
 
 
@@ -157,6 +168,7 @@ def _regimes(results: Mapping[str, Any]) -> list[dict[str, Any]]:
                 ],
                 "time_axis": Markup(masks.time_axis(regime, styles, f"time-{index}")),
                 "confidence": tables.confidence(regime),
+                "same_masks": tables.same_masks_sentences(regime),
                 "summary": tables.summary_rows(regime, results["unigram"]),
                 "differences": tables.difference_rows(regime),
                 "matched": tables.matched_rows(regime) if regime.get("matched") else [],
@@ -208,7 +220,12 @@ def _epochs(epochs: float) -> str:
     return f"{text} epoch" if text == "1" else f"{text} epochs"
 
 
-def _yaml(config: Mapping[str, Any]) -> str:
+def as_yaml(config: Mapping[str, Any]) -> str:
+    """Settings as they may be given again.
+
+    Raises:
+        MissingExtra: PyYAML is not installed.
+    """
     try:
         import yaml
     except ModuleNotFoundError as error:

@@ -18,7 +18,13 @@ MEASURES: dict[str, tuple[str, Callable[..., str]]] = {
     "accuracy": ("accuracy", formatting.accuracy),
 }
 _OF_TASKS = {"macro_f1": ("macro-F1", formatting.accuracy)}
+_OF_TRANSLATION = {
+    "bleu": ("BLEU", formatting.score),
+    "chrf": ("chrF", formatting.score),
+    "exposure": ("exposure", formatting.loss),
+}
 SHARES = ("accuracy", "macro_f1")  # from 0 to 1, better when higher
+HIGHER_IS_BETTER = (*SHARES, "bleu", "chrf")
 
 
 def summary_rows(
@@ -64,6 +70,17 @@ def difference_rows(regime: Mapping[str, Any]) -> list[Row]:
             }
         )
     return rows
+
+
+def same_masks_sentences(regime: Mapping[str, Any]) -> list[str]:
+    """Of policies that draw the same masks and compute a step in two ways: how far apart their
+    learning curves are. None in results of before this was looked at."""
+    return [
+        "{} and {} draw the same masks. ".format(*found["policies"])
+        + f"Their curves differ by at most {found['largest']:.2g} nats (seed {found['seed']}, step "
+        f"{formatting.count(found['step'])}), and at the end by at most {found['final']:.2g}."
+        for found in regime.get("same_masks", [])
+    ]
 
 
 def matched_rows(regime: Mapping[str, Any]) -> list[Row]:
@@ -160,7 +177,7 @@ def measure(metric: str) -> tuple[str, Callable[..., str]]:
     def plain(value: float | None, *, signed: bool = False) -> str:
         return formatting.number(value, 4, signed=signed)
 
-    return (MEASURES | _OF_TASKS).get(metric, (metric, plain))
+    return (MEASURES | _OF_TASKS | _OF_TRANSLATION).get(metric, (metric, plain))
 
 
 def estimate(values: Mapping[str, float | None], one: Callable[..., str]) -> str:
