@@ -1,6 +1,7 @@
-"""Writes docs/benchmarks.md from the recorded results: `python -m benchmarks.document`.
+"""Writes docs/benchmarks.md, and the measured part of docs/compute.md, from the recorded results:
+`python -m benchmarks.document`.
 
-A figure in the docs is then what a script measured; a test compares the page with the results.
+A figure in the docs is then what a script measured; a test compares the pages with the results.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from benchmarks._compute_section import with_section
 from benchmarks.harness import RESULTS
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+COMPUTE = PAGE.with_name("compute.md")
 
 HEAD = """\
 # Benchmarks
@@ -65,4 +68,5 @@ def _section(result: dict[str, Any], name: str) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(render(), encoding="utf-8")
-    print(f"written: docs/{PAGE.name}")
+    COMPUTE.write_text(with_section(COMPUTE.read_text("utf-8"), RESULTS), encoding="utf-8")
+    print(f"written: docs/{PAGE.name} and the measured part of docs/{COMPUTE.name}")

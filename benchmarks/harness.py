@@ -198,7 +198,9 @@ def available(package: str = "benchmarks") -> list[str]:
     return sorted(
         path.stem
         for path in directory.glob("*.py")
-        if not path.stem.startswith("_") and path.stem not in NOT_BENCHMARKS
+        if not path.stem.startswith("_")
+        and not path.stem.endswith("_page")  # a page made of results
+        and path.stem not in NOT_BENCHMARKS
     )
 
 

@@ -31,6 +31,7 @@ CHANCE, HINTS = 13, 14
 PROBE = 15
 PROPOSE = 16
 TILE = 17
+DROP = 18
 
 
 def mix(word: int) -> int:

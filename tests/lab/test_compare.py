@@ -48,7 +48,7 @@ def test_the_results_have_everything_that_the_report_reads(finished):
     for regime in results["regimes"]:
         assert set(regime) == {
             "name", "title", "explanation", "tokens", "epochs", "steps", "reference", "policies",
-            "differences", "matched", "reached", "tasks", "verdict",
+            "differences", "matched", "reached", "same_masks", "tasks", "verdict",
         }  # fmt: skip
         assert [policy["name"] for policy in regime["policies"]] == list(tiny.POLICIES)
         for policy in regime["policies"]:

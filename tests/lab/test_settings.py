@@ -21,7 +21,7 @@ def write(path, value):
 def test_presets_are_whole_and_their_policies_build(name):
     experiment = load(preset=name)
     built = {key: policy.masking() for key, policy in experiment.policies.items()}
-    assert {str(masking.refresh) for masking in built.values()} >= {"static", "dynamic"}
+    assert "dynamic" in {str(masking.refresh) for masking in built.values()}
     assert experiment.reference in built
     assert len(experiment.seeds) >= 3
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from maskwright.batch import TokenBatch
 from maskwright.data.mapped import FAULT_AROUND, RESIDENT_LIMIT
-from maskwright.data.shard_files import CACHE_BYTES, ShardFiles, shard_files
+from maskwright.data.shard_files import CACHE_BYTES, ShardFiles, mapped_bytes, shard_files
 from maskwright.data.table import TokenTable
 from maskwright.errors import CacheError, ConfigError, SampleIdError
 from maskwright.ragged import Ragged, offsets_of
@@ -42,7 +42,7 @@ class ShardedTable:
         # where each shard's samples begin; a view of the first samples ends before the last does
         self._starts = offsets_of(np.array([s["samples"] for s in manifest["shards"]], np.int64))
         self._samples = samples
-        self._fits = sum(s["bytes"] for s in manifest["shards"]) <= resident_limit
+        self._fits = sum(map(mapped_bytes, manifest["shards"])) <= resident_limit
         self._open: OrderedDict[int, TokenTable] = OrderedDict()
         self._touched = 0
 
@@ -61,11 +61,13 @@ class ShardedTable:
 
         Shards of a URL are fetched when they are first needed, into a cache of at most
         ``cache_bytes`` on the local disk; the sums in the manifest say whether they came whole.
+        Shards in Parquet are decoded into the same cache.
 
         Args:
             resident_limit: bytes of token pages that reading may leave in the resident set.
-            cache_dir: for URLs; instead of ``$MASKWRIGHT_CACHE`` or ``~/.cache/maskwright``.
-            cache_bytes: for URLs. Reading in random order wants room for the whole folder.
+            cache_dir: for URLs and Parquet; instead of ``$MASKWRIGHT_CACHE`` or
+                ``~/.cache/maskwright``.
+            cache_bytes: for URLs and Parquet. Reading in random order wants room for all shards.
 
         Raises:
             CacheError: the folder has no manifest, or another format than this version reads.

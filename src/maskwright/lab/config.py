@@ -7,8 +7,8 @@ runs, but for its regimes and policies.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal, get_args
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -173,16 +173,30 @@ def parse(settings: dict[str, Any]) -> Experiment:
     Raises:
         ConfigError: a key is unknown or a value breaks its rule; the message names the key.
     """
+    return checked(Experiment, settings, _MANY)
+
+
+# Settings that are many sections, by name or by number.
+Many = Mapping[str, type[Section]]
+_MANY: Many = {"policies": Policy, "regimes": Regime, "tasks": Task}
+Schema = TypeVar("Schema", bound=Section)
+
+
+def checked(schema: type[Schema], settings: dict[str, Any], many: Many) -> Schema:
+    """`parse`, for any schema.
+
+    Raises:
+        ConfigError: as `parse`.
+    """
     try:
-        return Experiment.model_validate(settings)
+        return schema.model_validate(settings)
     except ValidationError as error:
         problems = error.errors()
         # a list whose members are wrong counts as too short besides
         own = [p for p in problems if p["type"] != "too_short" or p["input"] in ([], ())]
-        raise ConfigError("\n".join(map(_explain, own or problems))) from None
+        lines = [_explain(problem, schema, many) for problem in own or problems]
+        raise ConfigError("\n".join(lines)) from None
 
-
-_MANY: dict[str, type[Section]] = {"policies": Policy, "regimes": Regime, "tasks": Task}
 
 _WORDS = {
     "missing": "is missing",
@@ -193,14 +207,14 @@ _WORDS = {
 }
 
 
-def _explain(problem: Any) -> str:
+def _explain(problem: Any, schema: type[Section], many: Many) -> str:
     path = [part for part in problem["loc"] if part not in FORMS_OF_RATE]
     where = ".".join(map(str, path))
     if problem["type"] == "extra_forbidden":
-        known = _keys_at(path[:-1])
+        known = _keys_at(path[:-1], schema, many)
         above = where.rpartition(".")[0]
         names = [f"{above}.{key}" if above else key for key in known]
-        return unknown("setting", where, [*names, *_elsewhere(path[-1])])
+        return unknown("setting", where, [*names, *_elsewhere(path[-1], schema, many)])
     if problem["type"] == "value_error":  # a message of our own, which gives the value
         message = str(problem["ctx"]["error"])
         return f"{where}: {message}" if where else message
@@ -210,25 +224,25 @@ def _explain(problem: Any) -> str:
     return f"{where}: {message}{got}." if got else f"{where} {message}."
 
 
-def _keys_at(path: list[Any]) -> list[str]:
+def _keys_at(path: list[Any], schema: type[Section], many: Many) -> list[str]:
     """The settings that exist in the section at ``path``."""
-    section: type[Section] = Experiment
+    section = schema
     parts = iter(path)
     for part in parts:
-        if part in _MANY:
-            section = _MANY[part]
+        if part in many:
+            section = many[part]
             next(parts, None)  # the name of a policy, the number of a regime
         else:
             section = next(_sections_in(section.model_fields[part].annotation))
     return list(section.model_fields)
 
 
-def _elsewhere(key: Any) -> list[str]:
+def _elsewhere(key: Any, schema: type[Section], many: Many) -> list[str]:
     """Where a setting called ``key`` is, for one that was given without its section."""
     return [
         f"{name}.{key}"
-        for name, field in Experiment.model_fields.items()
-        if name not in _MANY
+        for name, field in schema.model_fields.items()
+        if name not in many
         for section in _sections_in(field.annotation)
         if key in section.model_fields
     ]

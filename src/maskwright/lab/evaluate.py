@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 
-from maskwright.data.sources import load_corpus
-from maskwright.data.table_cache import cached_table
 from maskwright.errors import ResultsError
 from maskwright.evaluation.heldout import HeldOut
+from maskwright.hf import VisibleOnly
+from maskwright.hf.visible_only.saved import has_decoder
 from maskwright.lab.config import Data, Evaluation
 from maskwright.lab.files import read_json
 from maskwright.lab.model import load_model, longest_sample
-from maskwright.lab.preparation import read_tokenizer
 from maskwright.lab.run import RUN_FILE
+from maskwright.lab.text import corpus_of, read_tokenizer, table_of
 from maskwright.vocabulary import Vocabulary
 
 
@@ -48,7 +48,8 @@ def evaluate(
     Args:
         folder: made by `maskwright.lab.train` or `compare`; or any masked language model with its
             tokenizer, and then ``source`` says on what text.
-        source: as for `load_corpus`; what the model was evaluated on before, unless given.
+        source: as for `load_corpus`, or a prepared folder; what the model was evaluated on before,
+            unless given.
         text_column: of a tabular ``source``.
         settings: of the evaluation; those of before unless given.
 
@@ -71,12 +72,14 @@ def evaluate(
     spec: dict[str, Any] = record["spec"] if record is not None else {}
     before = _evaluation(spec)
     tokenizer, model = read_tokenizer(folder), load_model(folder)
+    if has_decoder(folder):
+        model = VisibleOnly.from_pretrained(folder, model)
     data = Data.model_validate(record["data"]) if record is not None else _data_for(model)
     if source is not None:
         data = data.model_copy(update={"source": source, "text_column": text_column})
     chosen = settings or before
-    corpus = load_corpus(data.source, text_column=data.text_column)
-    table = cached_table(corpus, chosen.split, tokenizer, max_length=data.max_length)
+    corpus = corpus_of(data)
+    table = table_of(corpus, chosen.split, tokenizer, max_length=data.max_length)
     held_out = HeldOut.build(
         table,
         Vocabulary.from_tokenizer(tokenizer),

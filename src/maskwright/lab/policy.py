@@ -14,6 +14,7 @@ from maskwright.corruption.phrases import Phrases
 from maskwright.errors import PolicyError, unknown
 from maskwright.lab.policy_sections import (
     FORMS_OF_RATE,
+    DroppedTokens,
     Guided,
     LearnedPhrases,
     LearnedWeights,
@@ -21,6 +22,7 @@ from maskwright.lab.policy_sections import (
     RateSchedule,
     ReplacedTokens,
     Source,
+    VisibleEncoding,
 )
 from maskwright.lab.section import Section
 
@@ -52,6 +54,13 @@ class Policy(Section):
     learned: LearnedWeights | None = None
     phrases: LearnedPhrases | None = None
     replaced_tokens: ReplacedTokens | None = None
+    visible_only: VisibleEncoding | None = None
+    token_dropping: DroppedTokens | None = None
+    mask_aware: bool | None = Field(
+        default=None,
+        description="true: steps leave out padding, too; false: not even logits that nothing is "
+        "compared with, as in a plain Trainer",
+    )
     description: str = ""
 
     @model_validator(mode="after")
@@ -74,7 +83,35 @@ class Policy(Section):
                 f"replaced_tokens runs the model twice a step, and {masking} goes by scores of one "
                 "pass: which of them is not settled. Use a policy that goes by no scores."
             )
+        if self.replaced_tokens is not None and self.mask_aware:
+            raise PolicyError(
+                "replaced_tokens looks at logits that mask_aware leaves out. Leave one of them out."
+            )
+        self._check_fewer_tokens()
         return self
+
+    def _check_fewer_tokens(self) -> None:
+        given = ("visible_only", "token_dropping", "replaced_tokens")
+        found = [name for name in given if getattr(self, name) is not None]
+        if len(found) > 1:
+            raise PolicyError(
+                f"{' and '.join(found)}: each of them says otherwise what a step runs the model "
+                "on. Leave all but one out."
+            )
+        fewer = self.visible_only or self.token_dropping
+        guided = None if fewer is None else self.guided
+        if guided is not None and guided.source == "attention":
+            raise PolicyError(
+                f"{found[0]} leaves tokens out of the layers whose attention is to be read. Use "
+                "guidance.source loss, entropy or margin."
+            )
+        by_store = self.token_dropping is not None and self.token_dropping.importance == "store"
+        if by_store and guided is None:
+            raise PolicyError(
+                "token_dropping.importance: store goes by the scores that masks go by, and "
+                f"{self.masking()} goes by none. Name a guided recipe, such as loss-guided, or "
+                "take importance: loss."
+            )
 
     def _check_learned(self) -> None:
         if self.recipe is not None:

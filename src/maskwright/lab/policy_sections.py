@@ -11,6 +11,7 @@ from maskwright.lab.section import Section
 from maskwright.schedule import Cosine, Linear, Schedule
 
 Source = Literal["attention", "loss", "entropy", "margin"]
+Importance = Literal["loss", "store", "random"]
 
 
 class RateSchedule(Section):
@@ -79,3 +80,19 @@ class ReplacedTokens(Section):
     (`TiedReplacedTokenDetection`)."""
 
     weight: float = Field(default=50.0, ge=0, allow_inf_nan=False, description="of its loss")
+
+
+class VisibleEncoding(Section):
+    """An encoder that never computes masked tokens, and a light decoder (`VisibleOnly`)."""
+
+    decoder_layers: int = Field(default=2, ge=1)
+
+
+class DroppedTokens(Section):
+    """Middle layers that run on important tokens only while training (`TokenDropping`)."""
+
+    share: float = Field(default=0.5, gt=0, le=1, description="of the tokens that are kept")
+    first: int | None = Field(default=None, ge=0, description="full layers before; half less one")
+    last: int = Field(default=1, ge=0, description="full layers at the end")
+    importance: Importance = Field(default="loss", description="store: the scores that masks go by")
+    beta: float = Field(default=0.995, ge=0, lt=1, description="of the running loss of an id")

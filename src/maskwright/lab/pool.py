@@ -48,12 +48,20 @@ class RunFailed(MaskwrightError):
 def run_all(
     jobs: Iterable[Work],
     done: set[str],
-    shared: Shared,
+    shared: Any,
     *,
     workers: int,
     tell: Callable[[Event], None],
+    begin: Callable[[Any, Any], None] | None = None,
+    work: Callable[[Any], None] | None = None,
 ) -> None:
     """Runs every job whose name is not in ``done``, a job after the one that it needs.
+
+    Args:
+        shared: what every worker opens; a `Shared`, unless ``begin`` takes something else.
+        begin: called once in each worker with ``shared`` and the queue of news; functions of a
+            module, as is ``work``, which does one job. Unless given, they are those of masked
+            language models.
 
     Raises:
         RunFailed: a job failed. Jobs that had begun are finished first, and their results kept.
@@ -71,7 +79,7 @@ def run_all(
     failure: tuple[Work, BaseException] | None = None
     workers = min(workers, len(waiting))
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, context, _open, (shared, news))
+    pool = ProcessPoolExecutor(workers, context, begin or _open, (shared, news))
     try:
         while running or (waiting and failure is None):
             ready = [
@@ -83,7 +91,7 @@ def run_all(
             for job in ready[: workers - len(running)] if failure is None else []:
                 del waiting[job.name]
                 with no_interrupt():  # a worker process is started here, and inherits it
-                    running[pool.submit(_work, job)] = job  # type: ignore
+                    running[pool.submit(work or _work, job)] = job
             ended, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
             _drain(news, tell, by_name)
             for future in ended:

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maskwright.data.sources import Corpus, load_corpus
-from maskwright.data.table_cache import cached_table
-from maskwright.data.tokenizer import tokenizer_fingerprint, train_bpe
+from maskwright.data.tokenizer import tokenizer_fingerprint
 from maskwright.errors import DataError
 from maskwright.evaluation.heldout import HeldOut
 from maskwright.evaluation.unigram import unigram_scores
-from maskwright.lab.config import Data, Experiment
-from maskwright.lab.model import first_line, resolve
+from maskwright.lab.config import Experiment
+from maskwright.lab.text import AnyCorpus, corpus_of, table_of, tokenizer_of
 from maskwright.vocabulary import Vocabulary
 
 
@@ -32,7 +30,7 @@ class Prepared:
     tokenizer: Any
     train: Any
     held_out: Any
-    corpus: Corpus
+    corpus: AnyCorpus
     evaluation: HeldOut
 
     @property
@@ -50,7 +48,7 @@ class Prepared:
                 "licence": self.corpus.licence,
                 "fingerprint": self.corpus.fingerprint,
                 "notes": list(self.corpus.notes),
-                "documents": {name: len(docs) for name, docs in self.corpus.splits.items()},
+                "documents": self.corpus.sizes,
                 "tokens": {
                     "train": int(self.train.lengths.sum()),
                     split: int(self.held_out.lengths.sum()),
@@ -67,40 +65,17 @@ class Prepared:
         }
 
 
-def load_tokenizer(data: Data, corpus: Corpus) -> Any:
-    """The tokenizer of an experiment: the one it names, or a BPE trained on its training split."""
-    if data.tokenizer is None:
-        return train_bpe(
-            corpus.documents("train"), data.vocabulary_size, max_length=data.max_length
-        )
-    return read_tokenizer(resolve(data.tokenizer))
-
-
-def read_tokenizer(place: str | Path) -> Any:
-    """The tokenizer in a folder or on the Hub.
-
-    Raises:
-        DataError: there is none, or it is damaged.
-    """
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(place)
-    except Exception as error:  # tokenizers raises bare Exception for a damaged file
-        raise DataError(f"No tokenizer can be loaded from {place}: {first_line(error)}") from None
-
-
 def prepare(
     experiment: Experiment, *, progress: bool = True, say: Callable[[str], None] = lambda _: None
 ) -> Prepared:
-    """Loads the text, trains or loads the tokenizer, and builds the tables or finds them cached."""
+    """Finds the text, trains or loads the tokenizer, and builds the tables or finds them cached."""
     data = experiment.data
-    corpus = load_corpus(data.source, text_column=data.text_column)
+    corpus = corpus_of(data)
     for note in corpus.notes:
         say(note)
-    tokenizer = load_tokenizer(data, corpus)
+    tokenizer = tokenizer_of(data, corpus)
     train, held_out = (
-        cached_table(corpus, split, tokenizer, max_length=data.max_length, progress=progress)
+        table_of(corpus, split, tokenizer, max_length=data.max_length, progress=progress)
         for split in ("train", experiment.evaluation.split)
     )
     evaluation = held_out_set(held_out, tokenizer, experiment)

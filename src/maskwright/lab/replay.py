@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 
 from maskwright.corruption.plan import MaskPlan
-from maskwright.data.sources import load_corpus
 from maskwright.data.subset import Subset, portions
-from maskwright.data.table_cache import cached_table
 from maskwright.data.tokenizer import tokenizer_fingerprint
 from maskwright.errors import ConfigError, ResultsError
 from maskwright.hf import ClockedSampler, MaskingCollator, with_sample_ids
@@ -21,8 +19,8 @@ from maskwright.lab.files import read_json
 from maskwright.lab.guided import kept_reader
 from maskwright.lab.phrases import phrases_for
 from maskwright.lab.policy import Policy
-from maskwright.lab.preparation import read_tokenizer
 from maskwright.lab.run import RUN_FILE
+from maskwright.lab.text import corpus_of, read_tokenizer, table_of
 from maskwright.vocabulary import Vocabulary
 
 
@@ -103,7 +101,7 @@ def _samples(folder: Path, record: dict[str, Any], tokenizer: Any) -> tuple[Any,
     """The training table, and the ids of the samples that the run was given."""
     spec = record["spec"]
     data = Data.model_validate(record["data"])
-    corpus = load_corpus(data.source, text_column=data.text_column)
+    corpus = corpus_of(data)
     then, now = (
         spec["data"],
         {
@@ -117,7 +115,7 @@ def _samples(folder: Path, record: dict[str, Any], tokenizer: Any) -> tuple[Any,
                 f"The {name} of {folder} has changed since it was trained (fingerprint "
                 f"{fingerprint}, then {then[name]}), so its batches cannot be made again."
             )
-    table = cached_table(corpus, "train", tokenizer, max_length=data.max_length)
+    table = table_of(corpus, "train", tokenizer, max_length=data.max_length)
     # every run trains on a part of one fixed order of the whole table
     whole = portions(table, [int(table.lengths.sum())])[0].ids
     samples = spec["samples"]

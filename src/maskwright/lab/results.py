@@ -10,8 +10,11 @@ from maskwright.evaluation.statistics import CONFIDENCE, Interval, interval, ver
 from maskwright.lab.config import Experiment, Regime
 from maskwright.lab.matched import matched_differences, on_processor
 from maskwright.lab.reached import steps_to_reach
+from maskwright.lab.same_masks import same_masks
 
 METRICS = {"loss": True, "accuracy": False}  # is lower better?
+# What is shown as 0: of losses in nats, of accuracies.
+_LEAST = {"loss": 0.0005, "accuracy": 0.00005}
 _SUMS = {"loss": "loss", "accuracy": "correct"}
 
 
@@ -45,6 +48,7 @@ def regime_results(
         "differences": differences,
         "matched": matched_differences(experiment.reference, runs),
         "reached": steps_to_reach(experiment.reference, runs),
+        "same_masks": same_masks(experiment.policies, runs),
         "verdict": regime_verdict(experiment.reference, differences, len(experiment.seeds)),
     }
 
@@ -103,7 +107,7 @@ def _difference(
         "per_seed": per_seed,
         **vars(found),
         "confidence": CONFIDENCE,
-        "verdict": verdict(found, per_seed, lower_is_better=METRICS[metric]),
+        "verdict": verdict(found, per_seed, lower_is_better=METRICS[metric], least=_LEAST[metric]),
     }
 
 

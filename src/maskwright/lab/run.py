@@ -14,7 +14,7 @@ from transformers import PrinterCallback, TrainingArguments
 from maskwright.data.subset import Subset
 from maskwright.errors import ModelError
 from maskwright.evaluation.heldout import HeldOut
-from maskwright.hf import MaskingCollator, MaskingTrainer, TiedReplacedTokenDetection
+from maskwright.hf import MaskAware, MaskingCollator, MaskingTrainer, VisibleOnly
 from maskwright.hf.recovery.seal import damage, is_sealed
 from maskwright.lab.config import Model, Training
 from maskwright.lab.files import read_json, saving, write_folder, write_json
@@ -25,6 +25,7 @@ from maskwright.lab.optimizer import arguments_of, trainer_of
 from maskwright.lab.phrases import phrases_for
 from maskwright.lab.policy import Policy
 from maskwright.lab.recorder import RECORD_FILE, Recorder, Tell
+from maskwright.lab.trained import dropping_of, trained_model
 from maskwright.vocabulary import Vocabulary
 
 RUN_FILE = "run.json"
@@ -150,9 +151,8 @@ def _train(
     masks = statistics_of(subset, vocabulary, None if guided is None else guided.store)
     masking = policy.masking(phrases_for(policy, table, vocabulary))
     scores = None if guided is None else guided.reader
-    trained = model
-    if policy.replaced_tokens is not None:
-        trained = TiedReplacedTokenDetection(model, policy.replaced_tokens.weight, seed=job.seed)
+    trained = trained_model(policy, model, vocabulary, job.seed)
+    dropping = dropping_of(policy, model, None if guided is None else guided.store, job.seed)
     recorder = Recorder(job.spec, held_out, masks, tell)
     with saving(job.folder):
         trainer = MaskingTrainer(
@@ -178,6 +178,10 @@ def _train(
             subset,
             # the recorder last: a checkpoint is whole when its record is there
             callbacks=[*([] if guided is None else guided.callbacks), masks, recorder],
+            # the type of number is the experiment's: the same mathematics as the other policies
+            mask_aware=MaskAware(dtype=None) if policy.mask_aware else False,
+            predicted_only=policy.mask_aware is not False,
+            token_dropping=dropping,
             **trainer_of(training),
         )
     trainer.remove_callback(PrinterCallback)
@@ -245,7 +249,9 @@ def _save(
     }
 
     def fill(folder: Path) -> None:
-        model.save_pretrained(folder)
+        # an encoder of visible tokens is judged with its decoder, now and when it is loaded again
+        kept = trainer.model if isinstance(trainer.model, VisibleOnly) else model
+        kept.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         if guided is not None:
             guided.finish(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from maskwright.errors import ConfigError, unknown
 from maskwright.lab.config import Experiment, parse
 from maskwright.lab.policy import Policy
 
-PRESETS = ("quick", "guided", "guided-minilm", "wikitext2-minilm")
+PRESETS = ("quick", "guided", "guided-minilm", "wikitext2-minilm", "mask-aware", "fewer-tokens")
 _POLICIES = "policies"  # beside them: policies that any comparison may name
 
 
@@ -40,9 +40,32 @@ def load(
     Raises:
         ConfigError: a name is unknown, the file cannot be read, or the schema is broken.
     """
+    settings = gather(PRESETS, file=file, preset=preset, changes=changes, seeds=seeds)
+    if policies is not None:
+        settings = _only(settings, list(policies))
+    return parse(settings)
+
+
+def gather(
+    presets: Sequence[str],
+    *,
+    file: Path | None = None,
+    preset: str | None = None,
+    changes: Iterable[str] = (),
+    seeds: int | None = None,
+) -> dict[str, Any]:
+    """What preset, file and changes say together, before it is checked; of any schema.
+
+    Args:
+        presets: those that there are; the first is taken if there is no file.
+        others: as for `load`.
+
+    Raises:
+        ConfigError: the preset is unknown, or the file cannot be read.
+    """
     settings: dict[str, Any] = {}
     if preset is not None or file is None:
-        settings = read_preset(preset or "quick")
+        settings = read_preset(preset or presets[0], presets)
     if file is not None:
         settings = merge(settings, _read(file))
     for change in changes:
@@ -51,15 +74,13 @@ def load(
         if seeds < 1:
             raise ConfigError(f"--seeds counts seeds and must be at least 1, got {seeds}.")
         settings["seeds"] = list(range(seeds))
-    if policies is not None:
-        settings = _only(settings, list(policies))
-    return parse(settings)
+    return settings
 
 
-def read_preset(name: str) -> dict[str, Any]:
+def read_preset(name: str, presets: Sequence[str] = PRESETS) -> dict[str, Any]:
     """The settings of a preset."""
-    if name not in PRESETS:
-        raise ConfigError(unknown("preset", name, PRESETS))
+    if name not in presets:
+        raise ConfigError(unknown("preset", name, presets))
     return _packaged(name)
 
 

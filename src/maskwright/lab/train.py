@@ -50,7 +50,7 @@ def train(
     if policy not in policies:
         raise ConfigError(unknown("policy", policy, policies))
     _check_budget(epochs, steps)
-    _check_folder(out)
+    check_folder(out)
     prepared = prepare(experiment, say=watcher.note)
     # it has the machine to itself, and evaluate must use as many threads again
     threads = experiment.threads * experiment.workers
@@ -105,7 +105,7 @@ def _check_budget(epochs: float | None, steps: int | None) -> None:
         raise ConfigError(f"The budget must be above zero, got {given}.")
 
 
-def _check_folder(out: Path) -> None:
+def check_folder(out: Path) -> None:
     """Training replaces its folder, so nothing else may be in it."""
     if not out.exists():
         return

@@ -102,7 +102,7 @@ def test_tokens_do_not_depend_on_the_pieces(tmp_path, source, whole, piece_bytes
     mine, expected = contents(tmp_path / "out"), contents(whole)
     for name in expected:
         # a shard's note and meta name the sum of all pieces
-        if name in ("phrases.npz", "statistics.bin", "dropped.npy"):
+        if name in ("phrases.npz", "statistics.bin", "dropped.npy", "splits.npy"):
             assert mine[name] == expected[name]
     table, other = ShardedTable.open(tmp_path / "out"), ShardedTable.open(whole)
     ids = np.arange(len(other))
@@ -115,7 +115,9 @@ def test_two_runs_write_the_same_bytes_and_nothing_else(tmp_path, source, whole)
     assert contents(tmp_path / "out") == contents(whole)
     names = {name for name in contents(whole) if not name.startswith("tokenizer/")}
     shards = {f"shard-{n:05d}.{kind}" for n in range(len(names)) for kind in ("arrow", "json")}
-    assert names - shards == {"manifest.json", "statistics.bin", "phrases.npz", "dropped.npy"}
+    assert names - shards == {
+        "manifest.json", "statistics.bin", "phrases.npz", "dropped.npy", "splits.npy",
+    }  # fmt: skip
 
 
 def test_processes_write_the_same_bytes(tmp_path, source, whole):
@@ -188,7 +190,7 @@ def test_a_damaged_shard_is_made_again_alone(tmp_path, source, damage):
     assert engine.names.count("read_piece") == 0
 
 
-@pytest.mark.parametrize("name", ["statistics.bin", "dropped.npy"])
+@pytest.mark.parametrize("name", ["statistics.bin", "dropped.npy", "splits.npy"])
 def test_another_damaged_file_is_made_again(tmp_path, source, name):
     out = tmp_path / "out"
     prepare(source, small_tokenizer(), out, SMALL)

@@ -98,8 +98,8 @@ def test_the_table_as_text_and_as_a_file(tmp_path):
     text = path.read_text("utf-8")
     assert text == room.text_of([KNOWN, refused])
     first, second = text.splitlines()[3:5]
-    assert first.split() == ["a", "bf16", "0.25", "2,000", "8.0×", "4.0×", "2.5×", "40%"]
-    assert second.split() == ["b", "bf16", "0.25", "2,000", "–", "–", "–", "40%"]
+    assert first.split() == ["a", "bf16", "0.25", "2,000", "8.0×", "4.0×", "2.5×", "40%", "–"]
+    assert second.split() == ["b", "bf16", "0.25", "2,000", "–", "–", "–", "40%", "–"]
     assert "b: padding was not left out. It attends elsewhere." in text
     saved = json.loads((tmp_path / "new" / "bench.json").read_text("utf-8"))
     assert saved["quick"] is True

@@ -38,7 +38,7 @@ from maskwright.data.prepare.manifest import (
 )
 from maskwright.data.prepare.ngrams import learn_over_shards
 from maskwright.data.prepare.pieces import Piece, Source, pieces_of
-from maskwright.data.prepare.runs import save_run
+from maskwright.data.prepare.runs import save_joined, save_run
 from maskwright.data.prepare.settings import Prepared, Settings
 from maskwright.data.prepare.shards import shard_ends, slices_of
 from maskwright.data.prepare.statistics import added
@@ -129,6 +129,8 @@ class _Job:
             "split": source.split,
             "tokenizer": tokenizer_fingerprint(tokenizer),
         } | asdict(settings)
+        if settings.format == "arrow":
+            del self.facts["format"]  # as before there was another
 
     def run(self) -> Prepared:
         manifest = read_manifest(self.layout)
@@ -171,8 +173,10 @@ class _Job:
         slices = slices_of(ends, samples, kept)
         shards = self.write(slices, reads, range(len(slices)))
         self.count(samples)
+        save_joined(self.layout.splits, [self.layout.places(n) for n in range(len(pieces))])
         if self.settings.phrases is not None:
-            paths = [self.layout.shard(number) for number in range(len(slices))]
+            format = self.settings.format
+            paths = [self.layout.shard_table(number, format) for number in range(len(slices))]
             phrases = learn_over_shards(
                 self.layout, paths, self.tokenizer, self.settings.phrases,
                 self.engine, self.progress,
@@ -201,8 +205,9 @@ class _Job:
         self.tokenise(pieces, entries, needed)
         for number, record in zip(damaged, self.write(slices, entries, damaged), strict=True):
             if record != manifest["shards"][number]:
+                path = self.layout.shard(number, self.settings.format)
                 raise CacheError(
-                    f"{self.layout.shard(number)} was damaged, and is not what it was when made "
+                    f"{path} was damaged, and is not what it was when made "
                     f"again: another version of a library cuts or tokenises differently. Delete "
                     f"{self.layout.out} and prepare it again."
                 )
@@ -277,7 +282,9 @@ class _Job:
             "vocabulary_size": self.vocabulary.size,
         }
         tasks = [
-            WriteShard(self.layout, number, slices[number], tuple(meta.items()))
+            WriteShard(
+                self.layout, number, slices[number], tuple(meta.items()), self.settings.format
+            )
             for number in numbers
         ]
         found = {}

@@ -2,8 +2,11 @@
 
     OUT/manifest.json         written last: with it, the folder is whole
     OUT/shard-00000.arrow     a `TokenTable`, with its note shard-00000.json
+    OUT/shard-00000.parquet   in place of both, if asked for; the table is in work/ then
     OUT/statistics.bin        `TokenStatistics`
     OUT/phrases.npz           `Phrases`, if asked for
+    OUT/splits.npy            where the hash of each kept document's text falls, float64 from 0 to
+                              1, which says its split (`maskwright.data.splits`)
     OUT/dropped.npy           numbers of the documents that were dropped, int64, rising
     OUT/tokenizer/            the tokenizer, for `from_pretrained`
     OUT/work/                 until then: what each piece gave
@@ -54,6 +57,10 @@ class Layout:
         return self.out / "dropped.npy"
 
     @property
+    def splits(self) -> Path:
+        return self.out / "splits.npy"
+
+    @property
     def tokenizer(self) -> Path:
         return self.out / "tokenizer"
 
@@ -61,8 +68,15 @@ class Layout:
     def work(self) -> Path:
         return self.out / "work"
 
-    def shard(self, number: int) -> Path:
-        return self.out / f"{shard_name(number)}.arrow"
+    def shard(self, number: int, format: str = "arrow") -> Path:
+        return self.out / f"{shard_name(number)}.{format}"
+
+    def shard_table(self, number: int, format: str) -> Path:
+        """The `TokenTable` of a shard; of one in Parquet only while the folder is made."""
+        if format == "arrow":
+            return self.shard(number)
+        # not named as the shard: its note would be the record of the task
+        return self.work / f"table-{number:05d}.arrow"
 
     def digests(self, piece: int) -> Path:
         return self.work / f"digests-{piece:06d}.npy"
@@ -70,6 +84,10 @@ class Layout:
     def chunk(self, piece: int) -> Path:
         """The samples of a piece, a `TokenTable`."""
         return self.work / f"chunk-{piece:06d}.arrow"
+
+    def places(self, piece: int) -> Path:
+        """Of the documents of a piece that are kept, their part of `splits`."""
+        return self.work / f"splits-{piece:06d}.npy"
 
     def counts(self, piece: int) -> Path:
         return self.work / f"counts-{piece:06d}.bin"

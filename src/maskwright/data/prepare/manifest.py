@@ -30,7 +30,7 @@ def write_manifest(
     totals: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Writes it and gives it back; ``reads`` and ``chunks`` are the records of the pieces."""
-    files = [layout.statistics, layout.dropped]
+    files = [layout.statistics, layout.dropped, layout.splits]
     files += [layout.phrases] if settings["phrases"] is not None else []
     manifest = {
         "format": FORMAT,
@@ -76,11 +76,11 @@ def check_settings(out: Path, mine: Mapping[str, Any], found: Mapping[str, Any])
     """Raises `ConfigError` where a folder was begun, or made, with other settings."""
     # as JSON gives them back
     mine = json.loads(json.dumps(dict(mine)))
-    for name in mine:
-        if found.get(name) != mine[name]:
+    for name in sorted({*mine, *found}):
+        if found.get(name) != mine.get(name):
             raise ConfigError(
-                f"{out} was prepared with {name} = {found.get(name)!r}, not {mine[name]!r}. Give "
-                "that setting again, or choose another folder for --out."
+                f"{out} was prepared with {name} = {found.get(name)!r}, not {mine.get(name)!r}. "
+                "Give that setting again, or choose another folder for --out."
             )
 
 

@@ -25,6 +25,22 @@ def save_run(path: Path, run: np.ndarray) -> None:
         os.fsync(file.fileno())
 
 
+def save_joined(path: Path, parts: Sequence[Path]) -> None:
+    """Writes arrays of one axis end to end as one array, a part at a time in memory."""
+    arrays = [np.load(part, mmap_mode="r") for part in parts]
+    header = {
+        "descr": np.lib.format.dtype_to_descr(arrays[0].dtype),
+        "fortran_order": False,
+        "shape": (sum(map(len, arrays)),),
+    }
+    with placing(path) as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for array in arrays:
+            file.write(array.tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def merged(paths: Sequence[Path], limit: int = MERGE_BYTES) -> Iterator[np.ndarray]:
     """What the runs hold of each range of keys, the ranges rising; in a range, run after run.
 

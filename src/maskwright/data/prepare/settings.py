@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from maskwright.data.prepare.pieces import PIECE_BYTES
-from maskwright.errors import ConfigError, PolicyError
+from maskwright.errors import ConfigError, PolicyError, unknown
 
 SHARD_TOKENS = 100_000_000
+Format = Literal["arrow", "parquet"]
+FORMATS: tuple[str, ...] = get_args(Format)
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Settings:
         deduplicate: keep the first only of documents that are equal but for white space.
         phrases: learn phrases, and count pairs of neighbours; None does neither.
         piece_bytes: of the source that are one task.
+        format: of the shards. ``arrow`` is mapped where it lies; ``parquet`` takes less room, and
+            other programs read it, but it is decoded into the cache before samples are taken.
     """
 
     max_length: int = 512
@@ -44,6 +48,7 @@ class Settings:
     deduplicate: bool = True
     phrases: PhraseSettings | None = None
     piece_bytes: int = PIECE_BYTES
+    format: Format = "arrow"
 
     def __post_init__(self) -> None:
         if self.shard_tokens < self.max_length:
@@ -51,6 +56,8 @@ class Settings:
                 f"shard_tokens={self.shard_tokens} does not hold a sample of max_length="
                 f"{self.max_length}. 100,000,000 is usual: shards of 300 MB."
             )
+        if self.format not in FORMATS:
+            raise ConfigError(unknown("format", self.format, FORMATS))
         if self.piece_bytes < 1:
             raise ConfigError(f"piece_bytes must be at least 1, got {self.piece_bytes}.")
 

@@ -7,6 +7,7 @@ files of earlier tasks, never on who does it.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,15 +18,19 @@ from typing import Any
 import numpy as np
 
 from maskwright.data.corpus import add_documents, knows_words
+from maskwright.data.parquet_shard import write_parquet
 from maskwright.data.prepare.documents import documents_of
 from maskwright.data.prepare.duplicates import digest, digest_run
 from maskwright.data.prepare.layout import Layout, sha256_of, shard_name
 from maskwright.data.prepare.pieces import Piece, Source
 from maskwright.data.prepare.runs import save_run
+from maskwright.data.shard_files import is_parquet, shard_file
+from maskwright.data.splits import place
 from maskwright.data.table import TokenTable, note_path
 from maskwright.data.table_writer import TableWriter
 from maskwright.errors import DataError
 from maskwright.guidance.statistics import count_tokens
+from maskwright.placing import placing
 from maskwright.vocabulary import Vocabulary
 
 _STEP = 1 << 20  # tokens copied at a time
@@ -83,6 +88,7 @@ class WriteShard:
     number: int
     slices: tuple[Slice, ...]
     meta: tuple[tuple[str, Any], ...]
+    format: str = "arrow"
 
 
 def read_piece(task: ReadPiece) -> tuple[int, dict[str, Any]]:
@@ -124,6 +130,7 @@ def tokenise_piece(task: TokenisePiece) -> tuple[int, dict[str, Any]]:
                 table.tokens, vocabulary, documents=table.documents, pairs=task.pairs
             )
             counts.save(task.layout.counts(task.number))
+        save_run(task.layout.places(task.number), np.array(kept.places, np.float64))
         task.layout.finish(name, record)
     return task.number, record
 
@@ -131,7 +138,7 @@ def tokenise_piece(task: TokenisePiece) -> tuple[int, dict[str, Any]]:
 def write_shard(task: WriteShard) -> tuple[int, dict[str, Any], bool]:
     """The task's number, its record, which becomes its entry in the manifest, and whether it was
     written now."""
-    name, path = shard_name(task.number), task.layout.shard(task.number)
+    name, path = shard_name(task.number), task.layout.shard_table(task.number, task.format)
     record = task.layout.record(name)
     if record is None or not as_recorded(task.layout.out, record):
         tables = {
@@ -152,10 +159,18 @@ def write_shard(task: WriteShard) -> tuple[int, dict[str, Any], bool]:
             "samples": writer.samples,
             "tokens": writer.tokens,
             "first_document": first,
-            "bytes": path.stat().st_size,
-            "sha256": sha256_of(path),
-            "note": sha256_of(note_path(path)),
         }
+        if task.format == "parquet":
+            target = task.layout.shard(task.number, task.format)
+            with placing(target) as temporary:
+                write_parquet(writer.table, temporary)
+                with temporary.open("rb") as file:
+                    os.fsync(file.fileno())
+            record |= {"format": "parquet", "table_bytes": path.stat().st_size}
+            record |= {"bytes": target.stat().st_size, "sha256": sha256_of(target)}
+        else:
+            record |= {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+            record["note"] = sha256_of(note_path(path))
         task.layout.finish(name, record)
         return task.number, record, True
     return task.number, record, False
@@ -163,11 +178,11 @@ def write_shard(task: WriteShard) -> tuple[int, dict[str, Any], bool]:
 
 def as_recorded(out: Path, shard: dict[str, Any]) -> bool:
     """Whether the files of a shard are there, with the sums that its record says."""
-    path = out / f"{shard['name']}.arrow"
+    path = out / shard_file(shard)
     try:
-        if path.stat().st_size != shard["bytes"]:
+        if path.stat().st_size != shard["bytes"] or sha256_of(path) != shard["sha256"]:
             return False
-        return sha256_of(path) == shard["sha256"] and sha256_of(note_path(path)) == shard["note"]
+        return is_parquet(shard) or sha256_of(note_path(path)) == shard["note"]
     except OSError:
         return False
 
@@ -194,6 +209,7 @@ class _Kept:
     def __init__(self, task: TokenisePiece) -> None:
         self.task = task
         self.content = hashlib.sha256()
+        self.places: list[float] = []
 
     def __iter__(self) -> Iterator[str]:
         task = self.task
@@ -203,6 +219,7 @@ class _Kept:
         for number, text in enumerate(documents_of(task.piece, task.source)):
             _absorb(self.content, text, task.piece, number)
             if number not in dropped:
+                self.places.append(place(text))
                 yield text
 
     def check(self) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from transformers import DataCollatorForLanguageModeling
 
+from maskwright.corruption import Masking, recipe
 from maskwright.corruption.emit import IGNORE
 from maskwright.lab.bench import shapes
+from maskwright.lab.bench.collating import collating
 from maskwright.lab.bench.texts import Language, blocks, padded, pieces
 
 Batch = dict[str, torch.Tensor]
@@ -25,12 +27,15 @@ class Case:
         make: a new model without dropout.
         ragged: the padded batch.
         packed: the same kind of text in full blocks, or None.
+        collate: makes a batch of the texts of ``ragged``, with a policy of ours for this kind of
+            model; None: it has none, as its tokenizer has no mask token.
     """
 
     name: str
     make: Callable[[], Any]
     ragged: Batch
     packed: Batch | None
+    collate: Callable[[], Any] | None = None
 
 
 def table_of_cases(slots: int, *, rate: float = RATE) -> Mapping[str, Callable[[], Case]]:
@@ -78,7 +83,8 @@ def masked(
         # where the id of padding is that of a token as well, the mask alone tells them apart
         labels = torch.where(real == 1, found["labels"], IGNORE)
         made.append({"input_ids": found["input_ids"], "labels": labels, "attention_mask": real})
-    return Case(name, make, made[0], made[1])
+    collate = collating(language.tokenizer, Masking(rate=rate), texts)
+    return Case(name, make, made[0], made[1], collate)
 
 
 def prompted(name: str, make: Any, language: Language, length: int, slots: int) -> Case:
@@ -95,7 +101,9 @@ def prompted(name: str, make: Any, language: Language, length: int, slots: int) 
         "attention_mask": _real(texts, length),
     }
     full = {"input_ids": blocks(texts, length), "labels": blocks(labels, length)}
-    return Case(name, make, batch, full | {"attention_mask": torch.ones_like(full["labels"])})
+    packed = full | {"attention_mask": torch.ones_like(full["labels"])}
+    collate = collating(language.tokenizer, recipe("prefix-lm"), texts)
+    return Case(name, make, batch, packed, collate)
 
 
 def pairs(name: str, make: Any, language: Language, source: int, target: int, slots: int) -> Case:
@@ -107,7 +115,10 @@ def pairs(name: str, make: Any, language: Language, source: int, target: int, sl
         "attention_mask": _real(texts, source),
         "labels": padded(pieces(target, language, count), IGNORE, target),
     }
-    return Case(name, make, batch, None)
+    collate = None
+    if language.tokenizer.mask_token is not None:
+        collate = collating(language.tokenizer, recipe("mass"), texts)
+    return Case(name, make, batch, None, collate)
 
 
 def _real(texts: list[torch.Tensor], length: int) -> torch.Tensor:

@@ -22,11 +22,11 @@ VOCABULARY = 30_000
 WIDTH = 256
 
 
-def bert(positions: int = 512) -> Any:
+def bert(positions: int = 512, vocabulary: int = VOCABULARY) -> Any:
     """4 layers."""
     return BertForMaskedLM(
         BertConfig(
-            vocab_size=VOCABULARY,
+            vocab_size=vocabulary,
             hidden_size=WIDTH,
             num_hidden_layers=4,
             num_attention_heads=4,

@@ -37,6 +37,8 @@ class Measured:
         peak: operations per second of a product of two matrices of 1,024 × 1,024, in our type and
             measured in the same rounds.
         refusal: why padding was not left out, or None.
+        collation: seconds in which `MaskingCollator` makes such a batch of the same texts, masks
+            and all, in the same rounds; None: not measured.
     """
 
     case: str
@@ -47,6 +49,12 @@ class Measured:
     operations: float
     peak: float
     refusal: str | None
+    collation: float | None = None
+
+    @property
+    def share_of_collation(self) -> float | None:
+        """Of our step, if nothing of it were done beside the step by a worker."""
+        return None if self.collation is None else self.collation / self.seconds["ours"]
 
     @property
     def tokens_per_second(self) -> float:
@@ -115,8 +123,13 @@ def measure(
         batches[PACKED] = case.packed
     told("timing")
     one = torch.full((_PRODUCT, _PRODUCT), 1 / _PRODUCT, dtype=dtype)
+    others: dict[str, Callable[[], object]] = {"product": lambda: one @ one}
+    if case.collate is not None:
+        if int(case.collate()["attention_mask"].sum()) != int(case.ragged["attention_mask"].sum()):
+            raise ModelError(f"{case.name}: other texts are collated than are trained on.")
+        others["collate"] = case.collate
     seconds = time_interleaved(
-        {**steps, "product": lambda: one @ one},
+        {**steps, **others},
         repeats=repeats,
         min_seconds=0.05,
         max_seconds=max_seconds,
@@ -131,6 +144,7 @@ def measure(
         operations=operations_of(ours, case.ragged),
         peak=2 * _PRODUCT**3 / seconds["product"],
         refusal=acceleration.refusal,
+        collation=seconds.get("collate"),
     )
 
 
