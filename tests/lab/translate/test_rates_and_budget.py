@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from maskwright.lab.translate.budget import Budget
 from maskwright.lab.translate.config import TranslationTraining
+from maskwright.lab.translate.learned import Falling
 from maskwright.lab.translate.learning_rate import factor
 
 SCHEDULERS = ("inverse-sqrt", "cosine", "linear", "constant")
@@ -61,3 +62,13 @@ def test_steps_are_counted_by_the_trainer():
     budget = Budget(TranslationTraining(steps=10), threads=1)
     budget.on_train_begin(None, SimpleNamespace(max_steps=10), None)
     assert [budget.progress(step) for step in (0, 5, 10, 12)] == [0.0, 0.5, 1.0, 1.0]
+
+
+def test_gates_close_by_the_minutes_where_those_are_the_budget():
+    budget = Budget(TranslationTraining(minutes=2), threads=1)
+    falling = Falling(0.5)
+    assert [falling(progress) for progress in (0.0, 0.25, 0.5, 1.0)] == [1.0, 0.75, 0.5, 0.5]
+    falling.spent = lambda: budget.progress(0)
+    assert falling(0.01) == pytest.approx(0.99)  # the steps alone say this
+    budget.watch.seconds = 30.0
+    assert falling(0.01) == 0.75

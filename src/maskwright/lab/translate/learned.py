@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from maskwright.attention import to_json
 from maskwright.hf import attach
 from maskwright.hf.interaction.interaction_mask import InteractionMask
+from maskwright.lab.translate.budget import Budget
 from maskwright.lab.translate.config import Variant
 from maskwright.lab.translate.masked import Masked
 from maskwright.lab.translate.preparation import PreparedPairs
@@ -16,14 +18,21 @@ from maskwright.lab.translate.preparation import PreparedPairs
 LEARNING_RATE = 0.1
 
 
-@dataclass(frozen=True)
+@dataclass
 class Falling:
-    """From 1 to ``share`` over the first half, and then level, so that weights get used to it."""
+    """From 1 to ``share`` over the first half, and then level, so that weights get used to it.
+
+    Args:
+        share: of the heads, in the end.
+        spent: of a run whose budget is minutes, how much of it is spent, from 0 to 1; the steps
+            say little of that.
+    """
 
     share: float
+    spent: Callable[[], float] = float
 
     def __call__(self, progress: float) -> float:
-        return max(self.share, 1 - (1 - self.share) * 2 * progress)
+        return max(self.share, 1 - (1 - self.share) * 2 * max(progress, self.spent()))
 
 
 class LearnedMasked(Masked):
@@ -33,26 +42,20 @@ class LearnedMasked(Masked):
     which closed heads are not computed: as it is kept, so it is judged.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        variant: Variant,
-        prepared: PreparedPairs,
-        *,
-        seed: int,
-        steps: int | None = None,
-    ) -> None:
+    def __init__(self, model: Any, variant: Variant, prepared: PreparedPairs, *, seed: int) -> None:
         super().__init__(model, variant, prepared, seed=seed)
         assert variant.cross.heads is not None
         self.share = variant.cross.heads
-        # without a number of steps there is no progress to go by
-        budget = self.share if steps is None else Falling(self.share)
+        self.falling = Falling(self.share)
         self.gates = InteractionMask(
-            model, "cross", budget=budget, learning_rate=LEARNING_RATE, seed=seed
+            model, "cross", budget=self.falling, learning_rate=LEARNING_RATE, seed=seed
         )
         self.callbacks.append(self.gates.callback)
         self.trainer_options["further"] = self.gates
         self.exported: dict[str, list[Any]] = {}
+
+    def follow(self, budget: Budget) -> None:
+        self.falling.spent = lambda: budget.progress(0)
 
     def finish(self) -> None:
         self.exported = self.gates.export(self.share)

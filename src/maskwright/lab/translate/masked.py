@@ -15,6 +15,7 @@ from maskwright.errors import ModelError
 from maskwright.hf import attach
 from maskwright.hf.pairs.collator import PairCollator
 from maskwright.hf.pairs.scheduled_sampling import ScheduledSampling
+from maskwright.lab.translate.budget import Budget
 from maskwright.lab.translate.config import Variant
 from maskwright.lab.translate.generation import Write, writer
 from maskwright.lab.translate.preparation import PreparedPairs
@@ -93,6 +94,9 @@ class Masked:
             return None
         over, under = fraction(cross.rate)
         return lambda place: cross.k + -(-over * (place + 1) // under) + -over // under
+
+    def follow(self, budget: Budget) -> None:
+        """Before training: by this budget what changes in its course may go."""
 
     def finish(self) -> None:
         """After training: what was learned becomes what is kept."""

@@ -10,13 +10,8 @@ from maskwright.lab.translate.masked import Masked
 from maskwright.lab.translate.preparation import PreparedPairs
 
 
-def open_masked(
-    model: Any, variant: Variant, prepared: PreparedPairs, *, seed: int, steps: int | None = None
-) -> Masked:
+def open_masked(model: Any, variant: Variant, prepared: PreparedPairs, *, seed: int) -> Masked:
     """The model with its masks, ready for training.
-
-    Args:
-        steps: of the run; None where its budget is something else.
 
     Raises:
         ConfigError: the two masks do not go together.
@@ -34,5 +29,5 @@ def open_masked(
     if variant.cross.learned:
         from maskwright.lab.translate.learned import LearnedMasked
 
-        return LearnedMasked(model, variant, prepared, seed=seed, steps=steps)
+        return LearnedMasked(model, variant, prepared, seed=seed)
     return Masked(model, variant, prepared, seed=seed)

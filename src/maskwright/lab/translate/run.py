@@ -121,8 +121,7 @@ def execute(
     if last is None:  # then what may lie there was left half-written
         shutil.rmtree(job.folder / CHECKPOINTS, ignore_errors=True)
     variant = Variant.model_validate(job.spec["masks"])
-    steps = job.spec["training"]["steps"]
-    masked = open_masked(model, variant, prepared, seed=job.seed, steps=steps)
+    masked = open_masked(model, variant, prepared, seed=job.seed)
     try:
         return _train(job, masked, prepared, tell, last, watching)
     finally:
@@ -159,6 +158,7 @@ def _train(
     settings = TranslationTraining.model_validate(job.spec["training"])
     evaluation = job.spec["evaluation"]
     budget = Budget(settings, job.spec["threads"])
+    masked.follow(budget)
     held_out = batches_of(masked.evaluation_collator, prepared.validation, evaluation["batch_size"])
     recorder = TranslationRecorder(
         job.spec,
