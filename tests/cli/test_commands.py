@@ -61,7 +61,7 @@ def test_ctrl_c_in_a_command_that_keeps_nothing(command, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("maskwright.data.sources.load_corpus", stop)
+    monkeypatch.setattr("maskwright.lab.text.corpus_of", stop)
     ended = command("preview")
     assert (ended.status, ended.out, ended.err) == (130, "", "\nStopped.\n")
 

@@ -101,8 +101,9 @@ def compare(
     `--out`. An interrupted comparison goes on where it stopped when the same command is given
     again.
 
-    Examples: `maskwright compare --policies static,dynamic --seeds 2 --out runs/try`,
-    `maskwright compare --task translate --decoder-masks none,random --cross-masks none,wait-k`
+    Example: `maskwright compare --policies static,dynamic --seeds 2 --out runs/try`
+
+    Or: `maskwright compare --task translate --decoder-masks none,random --cross-masks none,wait-k`
     """
     if task is TaskName.TRANSLATE:
         _only_with(TaskName.MASKED, {"--policies": policies})
@@ -206,8 +207,9 @@ def train(
     `AutoModelForMaskedLM.from_pretrained(DIR)` loads it, `AutoTokenizer` its tokenizer. An
     interrupted training goes on from its last checkpoint when the same command is given again.
 
-    Examples: `maskwright train --policy dynamic --steps 900 --out runs/model`,
-    `maskwright train --task translate --minutes 20 --out runs/translate`
+    Example: `maskwright train --policy dynamic --steps 900 --out runs/model`
+
+    Or: `maskwright train --task translate --minutes 20 --out runs/translate`
     """
     if task is TaskName.TRANSLATE:
         _only_with(TaskName.MASKED, {"--policy": policy})

@@ -56,6 +56,8 @@ def test_killed_again_and_again_it_comes_to_its_end(tmp_path, source, whole):
     while killed_at(number, kills % 2 == 0, source, out, WITH_PHRASES):
         kills += 1
         for path in (out / "work").glob("*.json"):
+            if path.name.startswith("chunk-"):
+                continue  # the note of a table: its task may not have been finished
             # what a task has finished is not done again
             assert done.setdefault(path.name, path.stat().st_ino) == path.stat().st_ino
         assert kills < 60

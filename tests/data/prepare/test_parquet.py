@@ -81,6 +81,7 @@ def test_a_damaged_shard_is_made_again(folder, source, tmp_path, damage):
 def test_one_format_is_not_mixed_with_the_other(folder, whole, source):
     with pytest.raises(ConfigError, match="prepared with format = None, not 'parquet'"):
         prepare(source, small_tokenizer(), whole, PARQUET)
+    assert not (whole / "work").exists()
     with pytest.raises(ConfigError, match="prepared with format = 'parquet', not None"):
         prepare(source, small_tokenizer(), folder, WITH_PHRASES)
     with pytest.raises(ConfigError, match="Did you mean 'parquet'"):

@@ -53,7 +53,7 @@ from maskwright.data.prepare.tasks import (
 )
 from maskwright.data.table import TokenTable
 from maskwright.data.tokenizer import tokenizer_fingerprint
-from maskwright.errors import CacheError, DataError, SaveError
+from maskwright.errors import CacheError, ConfigError, DataError, SaveError
 from maskwright.guidance.statistics import TokenStatistics
 from maskwright.vocabulary import Vocabulary
 
@@ -135,7 +135,11 @@ class _Job:
     def run(self) -> Prepared:
         manifest = read_manifest(self.layout)
         if manifest is not None:
-            check_settings(self.layout.out, self.facts, manifest["settings"])
+            try:
+                check_settings(self.layout.out, self.facts, manifest["settings"])
+            except ConfigError:  # the folder stays as it was
+                shutil.rmtree(self.layout.work, ignore_errors=True)
+                raise
             if damaged_files(self.layout.out, manifest):
                 self.layout.manifest.unlink()  # they come from all pieces: as from the beginning
                 manifest = None
