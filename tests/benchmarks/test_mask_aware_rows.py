@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.mask_aware import BARS, SLOTS, compiled_row, rows_of
+from benchmarks.compiled import compiled_row
+from benchmarks.mask_aware import BARS, SLOTS, rows_of
 from maskwright.lab.bench.own_model import own_case
 from maskwright.lab.bench.steps import PACKED, PADDED, Measured
 from tests.lab.bench import tiny
