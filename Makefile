@@ -32,8 +32,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: setup ## compare masking policies on a small task into runs/quick (resumes when rerun)
 	$(BIN)/maskwright compare --preset quick --out runs/quick
 
-test: setup ## the fast tests
-	$(BIN)/python -m pytest -m "not slow" -n 2
+test: setup ## the fast tests; those of the docs are in check
+	$(BIN)/python -m pytest -m "not slow" -n 2 --ignore=tests/docs
 
 test-slow: setup ## the tests that take longer than a few seconds
 	$(BIN)/python -m pytest -m slow -n 2

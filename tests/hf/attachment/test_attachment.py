@@ -381,8 +381,14 @@ def test_shown() -> None:
 def test_a_role_that_the_model_lacks(kind: str) -> None:
     model = make(kind)
     before = _state(model)
-    for role in {"encoder", "decoder", "cross"} - set(KINDS[kind].roles):
-        with pytest.raises(ModelError, match=f"{role}= has nowhere to go"):
+    spelled = {
+        "encoder": "bidirectional self-attention",
+        "decoder": "causal self-attention",
+        "cross": "cross-attention",
+    }
+    for role in spelled.keys() - set(KINDS[kind].roles):
+        said = f"has no {spelled[role]}, so {role}= has nowhere to go"
+        with pytest.raises(ModelError, match=said):
             attach(model, **{role: full})
     assert _state(model) == before
 

@@ -18,6 +18,7 @@ from maskwright.attention import window
 from maskwright.errors import ConfigError, ModelError
 from maskwright.hf import accelerate_model, attach
 from tests.hf.compute import models
+from tests.hf.pairs import models as pair_models
 
 SIDES = pytest.mark.parametrize("side", ["right", "left"])
 EVERY = pytest.mark.parametrize("kind", models.MODELS)
@@ -168,6 +169,64 @@ def test_removed_the_model_is_what_it_was():
             assert not part._forward_pre_hooks
             assert not [key for key in vars(part) if "maskwright" in key or key == "compute_bias"]
         accelerate_model(model).remove()
+
+
+def two_of_one_config(kind: str) -> tuple[Any, Any]:
+    """A model, and one with the same weights that was made from the very same config object."""
+    first = models.model(kind)
+    second = type(first)(first.config).train()
+    second.load_state_dict(first.state_dict())
+    assert second.config is first.config
+    return first, second
+
+
+@pytest.mark.parametrize("kind", ["bert", "bart"])
+def test_another_model_of_the_same_config_is_untouched(kind):
+    first, second = two_of_one_config(kind)
+    config, before = first.config, copy.deepcopy(vars(first.config))
+    batch = models.batch(first)
+    wanted = second(**batch).loss
+    with accelerate_model(first):
+        assert vars(config) == before
+        assert second.config is config
+        assert torch.equal(second(**batch).loss, wanted)
+        attach(second, encoder=window(2)).detach()  # refused where a model's name is ours
+    assert all(part.config is config for part in first.modules() if hasattr(part, "config"))
+    assert vars(config) == before
+
+
+def test_of_two_models_of_one_config_either_may_be_given_back_first():
+    first, second = two_of_one_config("bert")
+    batch = models.batch(first)
+    wanted = second(**batch).loss
+    one, two = accelerate_model(first, unpad=True), accelerate_model(second, unpad=True)
+    one.remove()
+    torch.testing.assert_close(second(**batch).loss, wanted, rtol=1e-5, atol=0)
+    two.remove()
+    assert torch.equal(first(**batch).loss, wanted)
+    assert torch.equal(second(**batch).loss, wanted)
+
+
+def test_what_is_set_in_the_config_meanwhile_stays():
+    model = models.model("bart")
+    config = model.config
+    with accelerate_model(model):
+        model.config.forced_eos_token_id = 7
+        model.set_attn_implementation("eager")
+    assert model.config is config
+    assert config.forced_eos_token_id == 7
+    assert config._attn_implementation == "eager"
+
+
+def test_a_config_of_two_sides_holds_those_of_the_sides():
+    model = pair_models.model("bert2bert")
+    config, sides = model.config, (model.config.encoder, model.config.decoder)
+    with accelerate_model(model, unpad=True):
+        assert model.config.encoder is model.encoder.config is not sides[0]
+        assert model.config.decoder is model.decoder.config is not sides[1]
+    assert model.config is config
+    assert model.encoder.config is config.encoder is sides[0]
+    assert model.decoder.config is config.decoder is sides[1]
 
 
 def test_after_a_pass_that_broke_off_the_next_one_works():

@@ -12,7 +12,7 @@ from maskwright.errors import BatchError, ConfigError, ModelError
 from maskwright.hf.attachment.attach import attach
 from maskwright.hf.conditional.best_tokens import BestTokens
 from maskwright.hf.conditional.mask_predict import Filled, block_decode, mask_predict
-from maskwright.hf.conditional.model import ConditionalMaskedLM
+from maskwright.hf.conditional.model import ConditionalMaskedLM, conditional
 from maskwright.hf.conditional.reference import write_one
 from tests.hf.conditional.tiny_seq2seq import (
     END,
@@ -24,7 +24,9 @@ from tests.hf.conditional.tiny_seq2seq import (
     VOCABULARY,
     seq2seq,
     sources,
+    tokenizer,
 )
+from tests.hf.pairs import models as pair_models
 
 MODELS = {kind: ConditionalMaskedLM(seq2seq(kind), FRAMED, reach=6).eval() for kind in KINDS}
 PLAIN = ConditionalMaskedLM(seq2seq(), FORM, reach=6).eval()
@@ -282,6 +284,19 @@ def test_what_cannot_be_done_is_said(changes, error, said):
         asked["attention_mask"] = None
     with pytest.raises(error, match=said):
         mask_predict(**asked)
+
+
+def test_sounds_have_no_tokens_to_tell_a_length_from():
+    whisper = pair_models.model("whisper")
+    said = r"WhisperFor\w+ reads input_features, not token ids: .* write with model\.generate\(\)"
+    for make in (
+        lambda: mask_predict(whisper, IDS),
+        lambda: block_decode(whisper, IDS, block=2),
+        lambda: conditional(whisper, tokenizer()),
+        lambda: ConditionalMaskedLM(whisper, FORM),
+    ):
+        with pytest.raises(ModelError, match=said):
+            make()
 
 
 @pytest.mark.parametrize("block", [0, True, 2.5])

@@ -222,10 +222,11 @@ def test_micro_batches_weigh_by_their_sources():
     assert total.item() == pytest.approx((each[0] + each[2]) / 2, rel=1e-5)
 
 
-def test_mask_aware_steps_train_the_same(tmp_path):
+@pytest.mark.parametrize("kind", ["bart", "t5"])
+def test_mask_aware_steps_train_the_same(kind, tmp_path):
     found = []
-    for aware in (False, MaskAware(dtype=None)):
-        model = ConditionalMaskedLM(seq2seq("bart"), FORM, reach=6)
+    for aware in (False, MaskAware(unpad=True, dtype=None)):
+        model = ConditionalMaskedLM(seq2seq(kind), FORM, reach=6)
         settings = arguments(tmp_path, max_steps=2, optim="sgd")
         MaskingTrainer(
             model, settings, collator(model), train_dataset=pairs(16), mask_aware=aware

@@ -214,6 +214,18 @@ def test_a_model_that_feeds_itself_back_does_so(tmp_path):
     assert [torch.equal(one, batch[SAMPLED]) for one in trainer.model.seen] == [True]
 
 
+def test_a_model_that_feeds_itself_back_draws_nothing():
+    from maskwright.models import LstmForConditionalGeneration, LstmSeq2SeqConfig
+
+    model = LstmForConditionalGeneration(LstmSeq2SeqConfig(vocab_size=9, hidden_size=8))
+    batch = {SAMPLED: torch.tensor([[False, True]])}
+    assert ScheduledSampling().resampled(model, model, {}, batch) == batch
+    with pytest.raises(
+        ConfigError, match=r"temperature=0\.7\): LstmFor.* likeliest .* Leave temperature=None"
+    ):
+        ScheduledSampling(temperature=0.7).resampled(model, model, {}, batch)
+
+
 def test_what_it_does_not_go_with(tmp_path):
     with pytest.raises(ConfigError, match="predicts all at once"):
         trainer_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ from tests.hf import tiny
 from tests.hf.seen import views
 
 STEPS, WORLD = 6, 2
+PATIENCE = 90  # seconds, after which a rank that hangs says where, and ends
 ROWS = tiny.samples(24)
 
 
@@ -81,8 +83,12 @@ def _rank(folder: Path, number: int, port: int, failures: dict[str, tuple[int, i
         weights.update(one.numpy().tobytes())
     logged = [one for one in trainer.state.log_history if "loss" in one]
     kept = [[one["step"], one["loss"], one.get("bad_losses", 0)] for one in logged]
-    (folder / f"end-{number}").write_text(json.dumps([weights.hexdigest(), kept]))
-    torch.distributed.destroy_process_group()
+    end = folder / f"end-{number}"
+    end.with_suffix(".new").write_text(json.dumps([weights.hexdigest(), kept]))
+    end.with_suffix(".new").rename(end)
+    # The group is not taken down: a rank that does while the other still talks to it may hang.
+    while not all((folder / f"end-{other}").exists() for other in range(WORLD)):
+        time.sleep(0.01)
 
 
 def go_on(folder: Path, **failures: tuple[int, int]) -> list[int]:
@@ -102,6 +108,7 @@ def go_on(folder: Path, **failures: tuple[int, int]) -> list[int]:
             children[child] = number
             continue
         try:
+            faulthandler.dump_traceback_later(PATIENCE, exit=True, file=sys.__stderr__)
             _rank(folder, number, port, failures)
         except BaseException as error:
             (folder / f"error-{number}").write_text(f"{type(error).__name__}: {error}")

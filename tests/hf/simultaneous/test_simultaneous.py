@@ -12,8 +12,10 @@ from torch import Tensor
 from maskwright.attention import causal, wait_k
 from maskwright.errors import BatchError, ConfigError, ModelError, PatternError
 from maskwright.hf import attach
+from maskwright.hf.conditional.model import ConditionalMaskedLM
 from maskwright.hf.simultaneous.generate import simultaneous_generate, simultaneous_stream
 from tests.hf.attachment.models import BOS, EOS, PAD, inputs, make
+from tests.hf.conditional.tiny_seq2seq import FORM, seq2seq
 
 KINDS = ("bart", "marian", "t5", "encoder-decoder")
 
@@ -185,5 +187,16 @@ def test_bad_input() -> None:
         simultaneous_generate(model, [4, "a"], k=2)  # type: ignore[list-item]
     with pytest.raises(ModelError, match="no encoder–decoder"):
         simultaneous_generate(make("gpt2"), ids, k=1)
-    with pytest.raises(ModelError, match="reads input_features"):
-        simultaneous_generate(make("whisper"), ids, k=1)
+    conditional = ConditionalMaskedLM(seq2seq("marian"), FORM)
+    with pytest.raises(ModelError, match="ConditionalMaskedLM is no encoder–decoder that writes"):
+        simultaneous_generate(conditional, ids, k=1)
+
+
+@pytest.mark.parametrize("source", [torch.zeros(1, 4, 16), _source(), [5, 6]])
+def test_sounds_are_not_read_token_by_token(source: Any) -> None:
+    whisper = make("whisper")
+    said = r"WhisperFor\w+ reads input_features, not token ids: .* Write with model\.generate\(\)"
+    with pytest.raises(ModelError, match=said):
+        simultaneous_generate(whisper, source, k=1)
+    with pytest.raises(ModelError, match=said):
+        next(simultaneous_stream(whisper, source, k=1))

@@ -38,6 +38,13 @@ def test_a_budget_by_set_takes_the_place_of_the_presets():
     assert (training.steps, training.minutes) == (7, None)
 
 
+def test_columns_have_names_or_numbers():
+    data = load_translation(
+        "tatoeba-small", changes=["data.source_column=1", "data.target_column=es"]
+    ).data
+    assert (data.source_column, data.target_column) == (1, "es")
+
+
 def test_without_a_file_the_first_preset_is_taken():
     assert load_translation("tatoeba-small").name == "tatoeba-small"
     assert load_translation("translate-quick").name == "translate-quick"

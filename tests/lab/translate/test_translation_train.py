@@ -101,7 +101,9 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(source, tmp_path):
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_minutes_end_a_run_with_a_rate_of_nothing(source, tmp_path):
+def test_minutes_end_a_run_with_a_rate_of_nothing(source, tmp_path, monkeypatch):
+    # however fast the machine is, it does not come to the end of the epochs
+    monkeypatch.setattr(runs, "_epochs_of", lambda settings, prepared: 500)
     experiment = toy.experiment(
         source,
         training={"tokens_per_batch": 256, "warmup_steps": 1, "minutes": 0.01, "bf16": False,

@@ -1,7 +1,8 @@
 """Packed documents and padded samples, each rectangle of the mask in an attention of its own.
 
 What lies outside of the rectangles is never computed. Rectangles of one shape share a call;
-documents of equal length, side by side, are one batch without any copy of the inputs.
+documents of equal length, side by side, are one batch without any copy of the inputs. Short
+documents of many lengths share a few calls (see `buckets`).
 """
 
 from __future__ import annotations
@@ -11,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from maskwright.attention.backends import sdpa
-from maskwright.attention.backends.problem import Problem
+from maskwright.attention.backends import buckets, sdpa
+from maskwright.attention.backends.problem import Problem, occupied
 from maskwright.attention.backends.rectangles import FLAG, MASKED, WHOLE, Rectangle, find, mask_of
 
 # A call of a kernel and the pieces cut for it take as long as this many scores: on a CPU measured
@@ -28,7 +29,7 @@ def refuse(problem: Problem) -> str | None:
 
 
 def cost(problem: Problem) -> float:
-    """The area of the rectangles, and a fixed price for every call."""
+    """The area of the rectangles, and a fixed price for every call. Buckets cost no more."""
     found = problem.once(find)
     assert not isinstance(found, str)
     if not found:
@@ -62,12 +63,14 @@ class Prepared:
         cuts: for every sample, the sizes to cut queries and keys into.
         calls: what to call: on which pieces (sample, query piece, key piece), and how.
         empty: ``(samples, q)`` Boolean: queries that see no key.
+        shared: in place of cuts and calls, of one row.
     """
 
     equal: int
     cuts: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
     calls: tuple[tuple[tuple[tuple[int, int, int], ...], sdpa.Prepared], ...]
     empty: Tensor
+    shared: buckets.Buckets | None = None
 
 
 def prepare(problem: Problem) -> Prepared:
@@ -75,6 +78,10 @@ def prepare(problem: Problem) -> Prepared:
     assert not isinstance(found, str)
     samples = problem.extent[0]
     equal = _equal(found, samples, problem)
+    groups = None if equal else _shared(problem, found)
+    if groups is not None:
+        empty = torch.zeros(1, problem.q.length, dtype=torch.bool)
+        return Prepared(0, (), (), empty, buckets.prepare(groups, problem.device))
     by_sample: list[list[Rectangle]] = [[] for _ in range(samples)]
     for one in found:
         by_sample[one.sample].append(one)
@@ -102,6 +109,8 @@ def prepare(problem: Problem) -> Prepared:
 
 
 def size(prepared: Prepared) -> int:
+    if prepared.shared is not None:
+        return occupied(*prepared.shared.tensors)
     return sum(sdpa.size(how) for _, how in prepared.calls)
 
 
@@ -113,6 +122,8 @@ def loses(problem: Problem, prepared: Prepared) -> bool:
 def run(
     query: Tensor, key: Tensor, value: Tensor, prepared: Prepared, scale: float, dropout: float
 ) -> Tensor:
+    if prepared.shared is not None:
+        return buckets.run(query, key, value, prepared.shared, scale, dropout)
     if not prepared.calls:
         return sdpa.run(query, key, value, sdpa.Prepared(void=True), scale, dropout)
     if prepared.equal:
@@ -153,6 +164,14 @@ def _run_equal(
     ]
     out = sdpa.run(inputs[0], inputs[1], inputs[2], prepared.calls[0][1], scale, dropout)
     return out.unflatten(0, (batch, count)).transpose(1, 2).flatten(2, 3)
+
+
+def _shared(problem: Problem, found: list[Rectangle]) -> list[list[Rectangle]] | None:
+    """The documents of one row that share calls; measured on a CPU, and only there."""
+    if problem.batch != 1 or problem.device.type != "cpu" or len(found) < 3:
+        return None
+    lengths = problem.q.length, problem.kv.length
+    return buckets.group(found, lengths, problem.heads, CALL["cpu"], SHORT)
 
 
 def _shapes(found: list[Rectangle]) -> dict[tuple[int, int, str], int]:

@@ -27,8 +27,9 @@ class Paired:
     Args:
         system, baseline: their scores.
         difference: system minus baseline, with the percentile interval of the resamples.
-        p_value: two-sided: how often resamples differ from their mean difference by more than the
-            systems do (Riezler and Maxwell 2005), counted as sacrebleu does.
+        p_value: two-sided: how often resamples differ from their mean difference by at least as
+            much as the systems do (Riezler and Maxwell 2005), counted as sacrebleu does; 1 for
+            systems that translate alike.
         wins: share of the resamples in which the system has the higher score.
     """
 
@@ -71,7 +72,7 @@ def paired_bootstrap(
         edge = (1 - CONFIDENCE) / 2
         low, high = np.quantile(differences, [edge, 1 - edge])
         spread = np.abs(differences)
-        more = int((spread - spread.mean() > abs(score - reference)).sum())
+        more = int((spread - spread.mean() >= abs(score - reference)).sum())
         found[name] = Paired(
             system=score,
             baseline=reference,

@@ -32,6 +32,11 @@ Layers = (
 )
 Combine = Literal["restrict", "replace"]
 _HELD = "_maskwright_attachment"
+_SPELLED: dict[Role, str] = {
+    "encoder": "bidirectional self-attention",
+    "decoder": "causal self-attention",
+    "cross": "cross-attention",
+}
 
 
 def attach(
@@ -258,7 +263,7 @@ def _assign(model: nn.Module, role: Role, asked: Layers | None, seats: list[Seat
     name = type(model).__name__
     if not seats:
         raise ModelError(
-            f"{name} has no {_spelled(role)} attention, so {role}= has nowhere to go. It has: "
+            f"{name} has no {_SPELLED[role]}, so {role}= has nowhere to go. It has: "
             f"{_roles(model)}."
         )
     if isinstance(asked, Pattern):
@@ -302,10 +307,6 @@ def _per_layer(model: nn.Module, role: str, asked: Any, seats: list[Seat]) -> di
     raise PatternError(
         f"{role}={asked!r} of attach: it is a pattern, or a list, a dict or a function of layers."
     )
-
-
-def _spelled(role: Role) -> str:
-    return {"encoder": "bidirectional self-", "decoder": "causal self-", "cross": "cross-"}[role]
 
 
 def _roles(model: nn.Module) -> str:

@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from maskwright.corruption.emit import IGNORE
 from maskwright.errors import ConfigError, ModelError
 from maskwright.hf.attachment.attach import configs_of
-from maskwright.hf.attachment.attention_function import ORIGINALS
 from maskwright.hf.attachment.seats import find_seats
 from maskwright.hf.compute.batch import for_decoder, needed
 from maskwright.hf.compute.head import PredictedHead
+from maskwright.hf.compute.own_configs import OwnConfigs
 from maskwright.hf.compute.row_attention import register, row_name
 from maskwright.hf.compute.stack import Stack
 from maskwright.hf.language_model import Kind, compared, kind_of
@@ -95,7 +95,7 @@ class Acceleration(AbstractContextManager["Acceleration"]):
         self.refusal: str | None = None
         self.stacks: list[Stack] = []
         self.installed = False
-        self._configs: list[Any] = []
+        self._configs: OwnConfigs | None = None
         self._handles: list[Any] = []
         self._open: Any = None
         self._targets: Tensor | None = None
@@ -119,10 +119,9 @@ class Acceleration(AbstractContextManager["Acceleration"]):
             )
         object.__setattr__(self.model, _HELD, self)
         self.installed = True
-        if self.stacks:
+        if self._configs is not None:
             register()
-        for config in self._configs:
-            config._attn_implementation_internal = row_name(config._attn_implementation)
+            self._configs.install(_ask_for_rows)
         for stack in self.stacks:
             stack.install()
         if labels and (self.head is not None or self.kind == "seq2seq"):
@@ -139,10 +138,8 @@ class Acceleration(AbstractContextManager["Acceleration"]):
         self._handles = []
         for stack in self.stacks:
             stack.remove()
-        names = {row_name(original): original for original in ORIGINALS}
-        for config in self._configs if self.installed else ():
-            asked = str(config._attn_implementation)
-            config._attn_implementation_internal = names.get(asked, asked)
+        if self._configs is not None:
+            self._configs.give_back()
         if getattr(self.model, _HELD, None) is self:
             delattr(self.model, _HELD)
         self.installed = False
@@ -174,14 +171,18 @@ class Acceleration(AbstractContextManager["Acceleration"]):
     def _find_stacks(self, required: bool) -> None:
         try:
             seats = [module for module, _ in find_seats(self.model)]
+            parts = _stacks(self.model)
+            two = len(parts) == 2
             self.stacks = [
                 Stack(
                     one,
                     [seat for seat in seats if any(seat is part for part in one.modules())],
                     # no decoder asks for what the pooler of its encoder makes
-                    pooled=self.kind != "seq2seq",
+                    pooled=not two,
+                    # a masked model's decoder is handed a mask of padding alone
+                    both_sides=two and self.kind == "masked",
                 )
-                for one in _stacks(self.model, self.kind)
+                for one in parts
             ]
             covered = {id(module) for stack in self.stacks for module in stack.attentions}
             if any(id(seat) not in covered for seat in seats):
@@ -193,7 +194,7 @@ class Acceleration(AbstractContextManager["Acceleration"]):
                 raise ModelError(f"unpad=True of accelerate_model: {error}") from None
             self.stacks, self.refusal = [], str(error)
             return
-        self._configs = configs_of(self.model, seats)
+        self._configs = OwnConfigs(self.model, configs_of(self.model, seats))
 
     # -- calls with labels ------------------------------------------------------------------
 
@@ -239,8 +240,13 @@ class Acceleration(AbstractContextManager["Acceleration"]):
         return output
 
 
-def _stacks(model: Any, kind: Kind) -> list[nn.Module]:
-    if kind != "seq2seq":
+def _ask_for_rows(config: Any) -> None:
+    config._attn_implementation_internal = row_name(config._attn_implementation)
+
+
+def _stacks(model: Any) -> list[nn.Module]:
+    """The backbone, or the encoder and the decoder."""
+    if not getattr(model.config, "is_encoder_decoder", False):
         base = model.base_model
         if base is model:
             raise ModelError(

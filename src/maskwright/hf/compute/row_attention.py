@@ -50,12 +50,16 @@ class Marker:
 
     That code casts masks, and looks at them from other sides, so the tensor is known again by its
     memory. From its making to `withdraw`.
+
+    Args:
+        q, kv: the rows of the queries and of the keys.
+        rule: in place of the model's own, within a sample; None: it has its own.
     """
 
     _open: ClassVar[dict[int, Marker]] = {}
 
-    def __init__(self, q: Row, kv: Row) -> None:
-        self.q, self.kv = q, kv
+    def __init__(self, q: Row, kv: Row, rule: Pattern | None = None) -> None:
+        self.q, self.kv, self.rule = q, kv, rule
         self.tensor = torch.ones(1, len(kv), dtype=torch.bool, device=kv.places.device)
         self._open[self.tensor.data_ptr()] = self
 
@@ -127,6 +131,8 @@ def _mask(original: str, **asked: Any) -> Any:
     marker = Marker.of(asked.get("attention_mask"))
     if marker is None:
         return ALL_MASK_ATTENTION_FUNCTIONS[original](**asked)
+    if marker.rule is not None:
+        return RowMask(marker.q, marker.kv, marker.rule)
     structure = read(asked.get("mask_function"))
     if structure is None or structure.documents is not None:
         raise ModelError(

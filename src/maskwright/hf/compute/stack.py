@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from maskwright.attention import Pattern, full
 from maskwright.errors import ModelError
+from maskwright.hf.attachment.model_mask import from_tensor
 from maskwright.hf.compute.relative_bias import SampleBias, biased_modules
 from maskwright.hf.compute.row import Row
 from maskwright.hf.compute.row_attention import STACK, Marker
@@ -31,6 +33,8 @@ class Stack:
         module: the stack, such as ``model.bert`` or ``model.model.decoder``.
         attentions: the attention modules in it.
         pooled: whether what its pooler makes is read, if it has one.
+        both_sides: whether it may be handed a mask of four dimensions that forbids padding alone,
+            in place of the rule that it has by itself.
 
     Attributes:
         row: the row that is in it now; None: a batch as it was.
@@ -42,10 +46,16 @@ class Stack:
     """
 
     def __init__(
-        self, module: nn.Module, attentions: Sequence[nn.Module], *, pooled: bool = True
+        self,
+        module: nn.Module,
+        attentions: Sequence[nn.Module],
+        *,
+        pooled: bool = True,
+        both_sides: bool = False,
     ) -> None:
         self.module = module
         self.attentions = attentions
+        self.both_sides = both_sides
         self.row: Row | None = None
         self.last: Row | None = None
         self.name = type(module).__name__
@@ -108,6 +118,7 @@ class Stack:
         for name, parameter in self._signature.parameters.items():
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 given |= given.pop(name, {})
+        rule = self._open_up(given)
         rows = self._rows(given)
         self.last = None if rows is None else rows[0]
         if rows is None:
@@ -120,7 +131,7 @@ class Stack:
         for name in _OF_TOKENS:
             if given.get(name) is not None:
                 given[name] = q.gather(given[name])
-        given["attention_mask"] = self._marked(q, q)
+        given["attention_mask"] = self._marked(q, q, rule)
         if kv is not None:
             given["encoder_hidden_states"] = kv.gather(given["encoder_hidden_states"])
             given["encoder_attention_mask"] = self._marked(q, kv)
@@ -191,8 +202,19 @@ class Stack:
             return row.gather(make(given["input_ids"], count))
         return row.slots.unsqueeze(0) + count + 1
 
-    def _marked(self, q: Row, kv: Row) -> Tensor:
-        marker = Marker(q, kv)
+    def _open_up(self, given: dict[str, Any]) -> Pattern | None:
+        """The rule that the given mask of four dimensions puts in place of the model's own; the
+        mask is then that of the tokens. None: there is none."""
+        mask = given.get("attention_mask")
+        if not (self.both_sides and isinstance(mask, Tensor) and mask.ndim == 4):
+            return None
+        if mask.stride(2) != 0:  # written out, so that it may say more: who asks
+            return None
+        given["attention_mask"] = from_tensor(mask[:, 0, 0])
+        return full
+
+    def _marked(self, q: Row, kv: Row, rule: Pattern | None = None) -> Tensor:
+        marker = Marker(q, kv, rule)
         self._markers.append(marker)
         return marker.tensor
 

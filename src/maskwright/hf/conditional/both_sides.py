@@ -28,6 +28,22 @@ def see_both_sides(valid: Tensor, dtype: torch.dtype) -> Tensor:
     return added[:, None, None, :].expand(-1, -1, length, -1)
 
 
+def refuse_other_sources(model: Any) -> None:
+    """A source must be token ids: sounds and pictures have none.
+
+    Raises:
+        ModelError: the model reads something else.
+    """
+    reads = getattr(model, "main_input_name", "input_ids")
+    if reads != "input_ids":
+        raise ModelError(
+            f"{type(model).__name__} reads {reads}, not token ids: a conditional masked language "
+            "model tells the length of its target from the tokens of its source. Take an "
+            "encoder–decoder of text (Marian, BART, T5, EncoderDecoderModel), or write with "
+            "model.generate()."
+        )
+
+
 def open_decoder(model: nn.Module) -> None:
     """Checks that a model's decoder can attend to both sides, and makes T5's count to both.
 
@@ -35,12 +51,13 @@ def open_decoder(model: nn.Module) -> None:
     bucket of distance 0. From here on its buckets are those of T5's encoder, to both sides.
 
     Raises:
-        ModelError: it has no decoder whose attention is transformers' own, or it is none that takes
-            a mask of four dimensions.
+        ModelError: it reads no token ids, has no decoder whose attention is transformers' own, or
+            it is none that takes a mask of four dimensions.
     """
     name = type(model).__name__
     if not getattr(getattr(model, "config", None), "is_encoder_decoder", False):
         raise ModelError(f"{name} is no encoder–decoder. Load one with AutoModelForSeq2SeqLM.")
+    refuse_other_sources(model)
     seats = [
         (role_of(path, module), module)
         for path, module in model.named_modules()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from maskwright.errors import BatchError, ConfigError, ModelError
 from maskwright.hf.conditional.best_tokens import BestTokens
+from maskwright.hf.conditional.both_sides import refuse_other_sources
 from maskwright.hf.conditional.filling import Passes, Remask, Repeats, fill, without_repeats
 from maskwright.hf.conditional.kept_projections import SourceStates
 from maskwright.hf.conditional.model import ConditionalMaskedLM
@@ -134,6 +135,7 @@ def _write(
     max_length: int | None,
 ) -> Filled:
     if not isinstance(model, ConditionalMaskedLM):
+        refuse_other_sources(model)  # no conditional model is made of it
         raise ModelError(
             f"mask_predict takes a conditional masked language model, got {type(model).__name__}. "
             "Make one: maskwright.hf.conditional(model, tokenizer), and train it."

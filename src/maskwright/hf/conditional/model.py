@@ -135,6 +135,12 @@ class ConditionalMaskedLM(nn.Module):
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
+    def get_encoder(self) -> Any:
+        return self.model.get_encoder()
+
+    def get_decoder(self) -> Any:
+        return self.model.get_decoder()
+
     def get_output_embeddings(self) -> Any:
         return self.model.get_output_embeddings()
 

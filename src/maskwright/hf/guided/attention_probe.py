@@ -195,11 +195,13 @@ class _Tap:
         if self.probe._batch is None or not module.training:
             return
         if self.calls in self.wanted:
+            self.config = module.config  # of an accelerated model a copy, while a step runs
             module.__dict__["config"] = self.named
         self.calls += 1
 
     def leave(self, module: nn.Module, _inputs: Any, _output: Any) -> None:
-        module.__dict__["config"] = self.config
+        if module.config is self.named:
+            module.__dict__["config"] = self.config
 
     def remove(self) -> None:
         for handle in self.handles:

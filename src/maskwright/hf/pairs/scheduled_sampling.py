@@ -38,7 +38,7 @@ class ScheduledSampling:
     their predictions, and the second pass is trained on. Labels stay the target. The encoder runs
     once where that is known to be the same. A model whose ``forward`` takes ``sampled`` ``(B, T)``,
     such as the LSTM of `maskwright.models`, feeds its predictions back step by step instead, as
-    Bengio et al. did.
+    Bengio et al. did, and those are always the likeliest.
 
     Which tokens are replaced is drawn as a policy's select draws, by (seed, sample id, epoch,
     position) and apart from the masks; special tokens never are. A run that resumes draws the same.
@@ -48,7 +48,8 @@ class ScheduledSampling:
             begin with the target, as the papers do.
         select: which tokens; single ones by chance unless given. `Spans` replaces whole spans.
         temperature: None: the likeliest token. A number: one drawn from the softmax of the logits
-            divided by it, keyed by (seed, epoch, step, sample, position).
+            divided by it, keyed by (seed, epoch, step, sample, position); not for a model that
+            feeds its predictions back.
 
     Raises:
         PolicyError: the probability is no share from 0 to 1.
@@ -114,9 +115,16 @@ class ScheduledSampling:
 
         Raises:
             ModelError: what the decoder reads is not in the batch.
+            ConfigError: there is a temperature, and the model feeds back the likeliest token.
         """
         sampled: Tensor = batch[SAMPLED]
         if "sampled" in inspect.signature(unwrapped.forward).parameters:
+            if self.temperature is not None:
+                raise ConfigError(
+                    f"ScheduledSampling(temperature={self.temperature!r}): "
+                    f"{type(unwrapped).__name__} feeds back the likeliest token, step by step, and "
+                    "draws none. Leave temperature=None for it."
+                )
             return inputs | {"sampled": sampled}
         read = inputs.get("decoder_input_ids")
         if read is None:

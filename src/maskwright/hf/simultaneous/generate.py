@@ -219,14 +219,17 @@ class _Settings:
 
 def _source(model: Any, ids: Any, mask: Tensor | None) -> Source:
     name = type(model).__name__
-    if not getattr(model.config, "is_encoder_decoder", False) or not hasattr(model, "get_encoder"):
+    writes = getattr(model, "can_generate", lambda: False)()
+    if not writes or not getattr(model.config, "is_encoder_decoder", False):
         raise ModelError(
-            f"{name} is no encoder–decoder, so it has no source to read beside what it writes."
+            f"{name} is no encoder–decoder that writes one token after another, so it has no "
+            "source to read beside what it writes. Load one with AutoModelForSeq2SeqLM."
         )
     if model.main_input_name != "input_ids":
         raise ModelError(
             f"{name} reads {model.main_input_name}, not token ids: its source cannot be read one "
-            "token after another."
+            "token after another. Write with model.generate() when the source is all there, or "
+            "take an encoder–decoder of text (Marian, BART, T5, EncoderDecoderModel)."
         )
     if isinstance(ids, Tensor):
         return BatchSource(ids, mask)

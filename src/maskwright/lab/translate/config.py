@@ -23,8 +23,11 @@ class PairData(Section):
     """Pairs of sentences, and how they become tokens."""
 
     source: str = "tatoeba"
-    source_column: str | None = None
-    target_column: str | None = None
+    source_column: int | str | None = Field(default=None, description="its name, or from 0")
+    target_column: int | str | None = None
+    alignments: str | None = Field(
+        default=None, description="links of words, 0-0 1-2: line n is of line n of the pairs"
+    )
     skip_bad: bool = Field(default=False, description="leave out lines that cannot be read")
     vocabulary_size: int = Field(default=8000, ge=64, description="of the joint BPE")
     max_length: int = Field(default=64, ge=4, description="tokens of a sentence, the end included")
@@ -132,6 +135,13 @@ class Translation(Section):
                 f"{min(both)!r} is the name of a decoder mask and of a cross mask; they name "
                 "folders, so give one of them another name."
             )
+        for name, mask in self.decoder_masks.items():
+            if mask.aligned and self.data.alignments is None:
+                raise ConfigError(
+                    f"decoder_masks.{name} follows word alignments, and data.alignments names no "
+                    "file of them. Give one: --set data.alignments=FILE, with a line as 0-0 1-2 "
+                    "for each pair."
+                )
         for name in (*self.decoder_masks, *self.cross_masks):
             if not re.fullmatch(r"\w[\w.+-]*", name):
                 raise ConfigError(

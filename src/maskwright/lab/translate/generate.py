@@ -17,7 +17,7 @@ from maskwright.lab.files import read_json
 from maskwright.lab.model import UNREADABLE, first_line, resolve
 from maskwright.lab.run import RUN_FILE
 from maskwright.lab.text import read_tokenizer
-from maskwright.lab.translate.attached import attach_kept
+from maskwright.lab.translate.attached import BY_SCORE, attach_kept
 from maskwright.lab.translate.filling import filler
 from maskwright.lab.translate.generation import Write, translate
 from maskwright.lab.translate.model import know_own_models, load_seq2seq, longest_text
@@ -134,7 +134,8 @@ def open_generator(
     attachment = attach_kept(model, masks)
     notes = []
     if attachment is not None:
-        notes.append(f"Writing under the masks that it was trained with: {attachment}")
+        scored = "".join(f", {name} {masks[name]}" for name in BY_SCORE if name in masks)
+        notes.append(f"Writing under the masks that it was trained with: {attachment}{scored}")
     if simultaneous is not None:
         write: Write = Reading(model, simultaneous, max_new_tokens)
     else:

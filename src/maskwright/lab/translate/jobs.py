@@ -74,6 +74,8 @@ def _job(
         "is_start": name.startswith("warmup/"),
         "start": None if start is None else start.spec,
     }
+    if variant.decoder.aligned and prepared.aligned is not None:
+        spec["alignments"] = prepared.aligned.alignments.fingerprint
     folder = out / name if name else out
     shown = name.removeprefix("runs/") or "translate"
     return TranslationJob(shown, folder, spec, None if start is None else start.folder)

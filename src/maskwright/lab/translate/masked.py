@@ -12,9 +12,9 @@ from maskwright.corruption import Masking, Mlm
 from maskwright.corruption.act import Mask
 from maskwright.corruption.decoder_recipes import decoder_masking
 from maskwright.errors import ModelError
-from maskwright.hf import attach
 from maskwright.hf.pairs.collator import PairCollator
 from maskwright.hf.pairs.scheduled_sampling import ScheduledSampling
+from maskwright.lab.translate.attached import attach_masks
 from maskwright.lab.translate.budget import Budget
 from maskwright.lab.translate.config import Variant
 from maskwright.lab.translate.generation import Write, writer
@@ -32,6 +32,7 @@ class Masked:
 
     Attributes:
         trained: what the trainer is given; ``model``, or what trains beside it, too.
+        pairs: to train on.
         callbacks, trainer_options: further ones of the trainer.
     """
 
@@ -40,10 +41,11 @@ class Masked:
         self.variant = variant
         self.prepared = prepared
         self.seed = seed
+        self.pairs = prepared.aligned if variant.decoder.aligned else prepared.train
         self.callbacks: list[Any] = []
         self.trainer_options: dict[str, Any] = {}
         self.patterns = patterns = fitting(model, variant.cross.patterns)
-        self.attachment = attach(model, **patterns) if patterns else None
+        self.attachment = attach_masks(model, patterns, variant.cross.by_score)
         if variant.decoder.mask == "scheduled-sampling":
             rate = variant.decoder.rate
             sampling = ScheduledSampling() if rate is None else ScheduledSampling(rate)
@@ -103,7 +105,8 @@ class Masked:
 
     def kept(self) -> dict[str, Any]:
         """What is to be attached to the saved model before it writes, as JSON."""
-        return {role: to_json(pattern) for role, pattern in self.patterns.items()}
+        patterns = {role: to_json(pattern) for role, pattern in self.patterns.items()}
+        return {**patterns, **self.variant.cross.by_score}
 
     def save(self, folder: Path) -> None:
         """What goes beside the model."""

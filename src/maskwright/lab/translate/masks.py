@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, Literal
@@ -23,6 +24,7 @@ OnDecoder = Literal[
     "position",
     "length",
     "cmlm",
+    "alignment",
     "scheduled-sampling",
 ]
 
@@ -31,6 +33,7 @@ class DecoderMask(Section):
     """What happens to the tokens that the decoder reads; labels stay the whole target.
 
     ``cmlm`` is another objective: only masked tokens are labels, and the decoder sees both sides.
+    ``alignment`` masks what ``data.alignments`` links with masked source tokens.
     """
 
     mask: OnDecoder = "none"
@@ -38,35 +41,74 @@ class DecoderMask(Section):
     source_rate: float = Field(default=0.0, ge=0, lt=1, description="of source tokens, masked")
     description: str = ""
 
+    @model_validator(mode="after")
+    def _follows(self) -> DecoderMask:
+        if self.aligned and not self.source_rate:
+            raise ConfigError(
+                "mask alignment follows masked source tokens, and source_rate is 0, so that there "
+                "are none. Give a source_rate, such as 0.15."
+            )
+        return self
+
+    @property
+    def aligned(self) -> bool:
+        """Whether it follows the links of a word alignment."""
+        return self.mask == "alignment"
+
     @property
     def iterative(self) -> bool:
         """Whether the model fills masks instead of writing from left to right."""
         return self.mask == "cmlm"
 
 
+_PATTERNS = ("pattern", "encoder")
+_BY_SCORE = ("top", "threshold")  # what they become: `maskwright.lab.translate.attached.BY_SCORE`
+
+
 class CrossMask(Section):
     """Which source tokens the decoder may attend to, in training and in generation.
 
-    Either ``pattern``, in the language of `maskwright.attention.parse`; or ``heads``: gates of the
-    heads are learned with the model, and in the end at most this share of them is open.
+    Either ``heads``: gates of the heads are learned with the model, and in the end at most this
+    share of them is open. Or ``pattern``, in the language of `maskwright.attention.parse`; of what
+    it leaves, or of all, ``top`` or ``threshold`` keep a part by the attention itself.
     """
 
     pattern: str | None = None
     encoder: str | None = Field(default=None, description="a pattern for the encoder, too")
+    top: int | None = Field(default=None, ge=1, description="source tokens of the highest scores")
+    threshold: float | None = Field(default=None, gt=0, le=1, description="the least weight")
     heads: float | None = Field(default=None, gt=0, lt=1, description="share that stays open")
     description: str = ""
 
     @model_validator(mode="after")
     def _builds(self) -> CrossMask:
         for source in (self.pattern, self.encoder):
-            if source is not None:
-                parse(source)
-        if self.heads is not None and (self.pattern or self.encoder):
+            if source is None:
+                continue
+            parse(source)
+            if re.search(r"\baligned\b", source):
+                raise ConfigError(
+                    f"pattern {source!r}: links of aligned are those of one pair of sentences, "
+                    "and while a text is written there is no target yet that has any. Attach it "
+                    "in Python (docs/interaction.md), or use the decoder mask alignment."
+                )
+        others = [name for name in (*_PATTERNS, *_BY_SCORE) if getattr(self, name) is not None]
+        if self.heads is not None and others:
             raise ConfigError(
-                "heads and pattern are given; gates of heads are learned without a pattern. Leave "
-                "one of them out."
+                f"heads and {' and '.join(others)} are given; gates of heads are learned without "
+                "another mask. Leave one of them out."
+            )
+        if self.top is not None and self.threshold is not None:
+            raise ConfigError(
+                f"top={self.top} and threshold={self.threshold} are given; scores are cut in one "
+                "way. Leave one of them out."
             )
         return self
+
+    @property
+    def free(self) -> bool:
+        """Whether every source token is seen."""
+        return not (self.learned or self.patterns or self.by_score)
 
     @property
     def learned(self) -> bool:
@@ -77,6 +119,12 @@ class CrossMask(Section):
         """Arguments of `maskwright.hf.attach`; none where nothing is attached."""
         given = {"cross": self.pattern, "encoder": self.encoder}
         return {role: parse(source) for role, source in given.items() if source is not None}
+
+    @property
+    def by_score(self) -> dict[str, float]:
+        """How scores narrow what the pattern leaves, as `Masked.kept` keeps it; mostly nothing."""
+        given = {name: getattr(self, name) for name in _BY_SCORE}
+        return {name: value for name, value in given.items() if value is not None}
 
 
 KNOWN_DECODER_MASKS: Mapping[str, DecoderMask] = MappingProxyType(
@@ -99,6 +147,11 @@ KNOWN_DECODER_MASKS: Mapping[str, DecoderMask] = MappingProxyType(
             description="15% are what the model itself predicts",
         ),
         "source": DecoderMask(source_rate=0.1, description="10% of the source is masked"),
+        "alignment": DecoderMask(
+            mask="alignment",
+            source_rate=0.1,
+            description="10% of the source is masked, and what is aligned with it",
+        ),
     }
 )
 
@@ -117,6 +170,7 @@ KNOWN_CROSS_MASKS: Mapping[str, CrossMask] = MappingProxyType(
             pattern="monotonic_window(4, rate=1.0)",
             description="four source tokens to each side of the diagonal",
         ),
+        "top-k": CrossMask(top=4, description="the four source tokens of the highest scores"),
         "learned": CrossMask(heads=0.5, description="gates of heads are learned, half stay open"),
     }
 )

@@ -23,6 +23,8 @@ from maskwright.data.tokenizer import tokenizer_fingerprint
 from maskwright.errors import ConfigError, DataError
 from maskwright.lab.model import resolve
 from maskwright.lab.text import read_tokenizer
+from maskwright.lab.translate.aligned_pairs import AlignedPairs
+from maskwright.lab.translate.alignments import read_alignments
 from maskwright.lab.translate.config import PairData, Translation
 from maskwright.lab.translate.model import MINILM
 from maskwright.vocabulary import Vocabulary
@@ -48,6 +50,7 @@ class PreparedPairs:
         test_rows: they and their first references, as rows.
         max_length: tokens of a sentence.
         corpus: where it all came from.
+        aligned: ``train`` with word alignments, if a file of them was given.
     """
 
     tokenizer: Any
@@ -58,6 +61,7 @@ class PreparedPairs:
     test_rows: Sequence[Any]
     max_length: int
     corpus: Pairs
+    aligned: AlignedPairs | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -113,7 +117,8 @@ def prepare_pairs(
     """Reads and divides the pairs, trains the tokenizer and builds the table, or finds both cached.
 
     Raises:
-        DataError: the pairs cannot be read, or too few are left.
+        DataError: the pairs or their alignments cannot be read, or too few are left.
+        VocabularyError: there are alignments, and a tokenizer does not know where tokens are.
     """
     data = experiment.data
     corpus = read_pairs(
@@ -126,6 +131,9 @@ def prepare_pairs(
         say(note)
     rows = _of_length(corpus, data.longest_words)
     train, validation, test = _divided(rows, data)
+    alignments = None
+    if data.alignments is not None:
+        alignments = read_alignments(data.alignments, train.pairs, corpus)
     tokenizer, target = _tokenizers(experiment, train, say)
     tables = [
         cached_pair_table(
@@ -140,9 +148,12 @@ def prepare_pairs(
     ]
     if tables[0].dropped:
         say(f"Pairs longer than {data.max_length} tokens left out: {tables[0].dropped:,}.")
+    aligned = None
+    if alignments is not None:
+        aligned = AlignedPairs(tables[0], alignments, tokenizer, target)
     return PreparedPairs(
         tokenizer, target, tables[0], _rows(tables[1]), test, _rows(tables[2]), data.max_length,
-        corpus,
+        corpus, aligned,
     )  # fmt: skip
 
 

@@ -151,7 +151,7 @@ def _variant(name: str, variant: Any, runs: list[Run], judged: _Judged) -> dict[
     return {
         "name": name,
         "description": variant.description,
-        "on": "decoder" if variant.cross.pattern is None and not variant.cross.learned else "cross",
+        "on": "decoder" if variant.cross.free else "cross",
         "masks": variant.model_dump(mode="json"),
         "runs": [
             {

@@ -42,7 +42,8 @@ class TranslationJob:
         name: for people, ``wait-k/seed-0``.
         folder: where model and `RUN_FILE` go; the file is written last.
         spec: all that the result depends on, as JSON: ``data``, ``model``, ``training``, ``masks``,
-            ``evaluation``, ``threads``, ``seed`` and ``start``.
+            ``evaluation``, ``threads``, ``seed`` and ``start``; ``alignments`` where a mask follows
+            them.
         start: the folder of the model that it branches from.
     """
 
@@ -172,7 +173,7 @@ def _train(
             masked.trained,
             _arguments(job, settings, prepared),
             masked.collator,
-            prepared.train,
+            masked.pairs,
             # the recorder last: a checkpoint is whole when its record is there
             callbacks=[budget, *masked.callbacks, recorder],
             budget=budget,
