@@ -70,7 +70,7 @@ def compare(
         typer.Option(
             metavar="A,B",
             help="Of `--task translate`: masks on cross-attention, such as "
-            "`none,padding,wait-k,window,learned`.",
+            "`none,padding,wait-k,window,top-k,learned`.",
             show_default=False,
         ),
     ] = None,

@@ -210,6 +210,15 @@ def test_in_evaluation_and_afterwards_the_model_is_plain():
     dropping.remove()
 
 
+def test_another_model_of_the_same_config_is_left_alone():
+    model = model_of()
+    other = type(model)(model.config)
+    with dropping_of(model):
+        assert other.config._attn_implementation == "sdpa"
+        assert model.base_model.config is not other.config
+    assert model.config is model.base_model.config is other.config
+
+
 def test_a_call_with_labels_teaches_what_is_hard():
     model = model_of()
     batch = models.batch(model, lengths=LENGTHS)

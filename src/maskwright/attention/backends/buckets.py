@@ -74,7 +74,7 @@ class _Moved(torch.autograd.Function):
     """``x[:, there]``. Of the gradient, ``grad[:, back]``, with zeros at ``void``."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, there: Tensor, back: Tensor, void: Tensor | None) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, there: Tensor, back: Tensor, void: Tensor | None) -> Tensor:
         ctx.back, ctx.void = back, void
         return x.index_select(1, there)
 
@@ -167,8 +167,8 @@ def run(
             ]
         )
     found = [
-        sdpa.run(*parts, how, scale, dropout).transpose(1, 2).flatten(0, 1)
-        for *parts, how in zip(*inputs, buckets.calls, strict=True)
+        sdpa.run(q, k, v, how, scale, dropout).transpose(1, 2).flatten(0, 1)
+        for q, k, v, how in zip(*inputs, buckets.calls, strict=True)
     ]
     whole = found[0] if len(found) == 1 else torch.cat(found)
     return buckets.q.gathered(whole[None]).transpose(1, 2)

@@ -78,10 +78,10 @@ def prepare(problem: Problem) -> Prepared:
     assert not isinstance(found, str)
     samples = problem.extent[0]
     equal = _equal(found, samples, problem)
-    groups = None if equal else _shared(problem, found)
-    if groups is not None:
+    together = None if equal else _shared(problem, found)
+    if together is not None:
         empty = torch.zeros(1, problem.q.length, dtype=torch.bool)
-        return Prepared(0, (), (), empty, buckets.prepare(groups, problem.device))
+        return Prepared(0, (), (), empty, buckets.prepare(together, problem.device))
     by_sample: list[list[Rectangle]] = [[] for _ in range(samples)]
     for one in found:
         by_sample[one.sample].append(one)

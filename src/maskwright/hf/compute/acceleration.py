@@ -23,7 +23,7 @@ from maskwright.hf.attachment.seats import find_seats
 from maskwright.hf.compute.batch import for_decoder, needed
 from maskwright.hf.compute.head import PredictedHead
 from maskwright.hf.compute.own_configs import OwnConfigs
-from maskwright.hf.compute.row_attention import register, row_name
+from maskwright.hf.compute.row_attention import ask_for_rows, register
 from maskwright.hf.compute.stack import Stack
 from maskwright.hf.language_model import Kind, compared, kind_of
 
@@ -121,7 +121,7 @@ class Acceleration(AbstractContextManager["Acceleration"]):
         self.installed = True
         if self._configs is not None:
             register()
-            self._configs.install(_ask_for_rows)
+            self._configs.install(ask_for_rows)
         for stack in self.stacks:
             stack.install()
         if labels and (self.head is not None or self.kind == "seq2seq"):
@@ -238,10 +238,6 @@ class Acceleration(AbstractContextManager["Acceleration"]):
         output["loss"], _ = self.head.loss(logits, targets, divisor=self._count)
         output["logits"] = None
         return output
-
-
-def _ask_for_rows(config: Any) -> None:
-    config._attn_implementation_internal = row_name(config._attn_implementation)
 
 
 def _stacks(model: Any) -> list[nn.Module]:

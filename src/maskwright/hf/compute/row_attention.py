@@ -38,6 +38,11 @@ def row_name(original: str) -> str:
     return f"maskwright-row-{original}"
 
 
+def ask_for_rows(config: Any) -> None:
+    """Models with this config find ours over what they asked for."""
+    config._attn_implementation_internal = row_name(config._attn_implementation)
+
+
 def register() -> None:
     """Enter the functions into transformers' registries; again does nothing more."""
     for original in ORIGINALS:

@@ -22,8 +22,9 @@ from maskwright.errors import BatchError, ConfigError, ModelError, SampleIdError
 from maskwright.guidance.reader import ScoreReader
 from maskwright.hf.attachment.attach import configs_of
 from maskwright.hf.attachment.seats import find_seats
+from maskwright.hf.compute.own_configs import OwnConfigs
 from maskwright.hf.compute.row import Row
-from maskwright.hf.compute.row_attention import register, row_name
+from maskwright.hf.compute.row_attention import ask_for_rows, register
 from maskwright.hf.further_loss import FurtherLoss
 from maskwright.hf.token_dropping.choice import draws_of, kept_tokens
 from maskwright.hf.token_dropping.importance import RunningLoss
@@ -130,7 +131,7 @@ class TokenDropping(AbstractContextManager["TokenDropping"]):
         except ModelError as error:
             raise ModelError(f"TokenDropping: {error}") from None
         self._middle = MiddleLayers(model.base_model, self._seats, first, last)
-        self._configs: list[Any] = []
+        self._configs: OwnConfigs | None = None
         self._handles: list[Any] = []
         self._batch: _Batch | None = None
         self._own: Tensor | None = None  # labels of a call that computes their loss itself
@@ -171,9 +172,8 @@ class TokenDropping(AbstractContextManager["TokenDropping"]):
         object.__setattr__(self.model, _HELD, self)
         self.installed = True
         register()
-        self._configs = configs_of(self.model, self._seats)
-        for config in self._configs:
-            config._attn_implementation_internal = row_name(config._attn_implementation)
+        self._configs = OwnConfigs(self.model, configs_of(self.model, self._seats))
+        self._configs.install(ask_for_rows)
         self._stack.install()
         base = self.model.base_model
         self._handles = [
@@ -192,10 +192,9 @@ class TokenDropping(AbstractContextManager["TokenDropping"]):
         for handle in self._handles:
             handle.remove()
         self._stack.remove()
-        for config in self._configs:
-            asked = str(config._attn_implementation)
-            config._attn_implementation_internal = asked.removeprefix(row_name(""))
-        self._handles, self._configs, self._batch, self._own = [], [], None, None
+        if self._configs is not None:
+            self._configs.give_back()
+        self._handles, self._configs, self._batch, self._own = [], None, None, None
         if getattr(self.model, _HELD, None) is self:
             delattr(self.model, _HELD)
         self.installed = False
