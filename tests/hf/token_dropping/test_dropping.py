@@ -213,7 +213,7 @@ def test_in_evaluation_and_afterwards_the_model_is_plain():
 def test_another_model_of_the_same_config_is_left_alone():
     model = model_of()
     other = type(model)(model.config)
-    with dropping_of(model):
+    with dropping_of(model, "loss"):
         assert other.config._attn_implementation == "sdpa"
         assert model.base_model.config is not other.config
     assert model.config is model.base_model.config is other.config
