@@ -85,8 +85,9 @@ def test_killed_while_a_checkpoint_is_written(tmp_path, whole):
         n for n, event in enumerate(events)
         if event.startswith("os.remove") and "checkpoint-2/manifest.json" in event
     )  # fmt: skip
+    last = next(n for n, event in enumerate(events) if "remove" in event and "-10/manif" in event)
     middle = (first + sealed) // 2
-    for number, step in ((first, 2), (middle, 2), (sealed, 2), (deleted, 4)):
+    for number, step in ((first, 2), (middle, 2), (sealed, 2), (deleted, 4), (last, 12)):
         folder = tmp_path / str(number)
         assert not at_event(folder, number)
         assert latest_checkpoint(folder / "run").name == f"checkpoint-{step}"

@@ -62,12 +62,17 @@ class RecoveringTrainer(Trainer):
 
         start = self._agreed(find)
         try:
-            return super().train(start, *args, **others)
+            result = super().train(start, *args, **others)
         except (RuntimeError, ConnectionError, EOFError) as error:
             dead = _DEAD_WORKER.search(str(self._told(error)))
             if dead is None:
                 raise
             raise TrainingError(self._about_worker(dead[1])) from error
+        if start is not None and self.args.should_save:
+            # killed between its last checkpoint and this, a run has no other moment for it
+            limit, best = self.args.save_total_limit, self.state.best_model_checkpoint
+            prune_checkpoints(str(self.args.output_dir), limit, (best,))
+        return result
 
     def _told(self, error: Exception) -> Exception:
         """What torch says of a worker whose connection broke before the system told of its end."""
