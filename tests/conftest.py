@@ -19,7 +19,7 @@ torch.set_num_threads(1)
 
 # "ci" tries the same examples everywhere, so that a change is judged and not the luck of a draw.
 # "thorough" draws afresh: HYPOTHESIS_PROFILE=thorough make test
-settings.register_profile("ci", derandomize=True, deadline=None, max_examples=40, database=None)
+settings.register_profile("ci", derandomize=True, deadline=None, max_examples=60, database=None)
 settings.register_profile(
     "thorough",
     deadline=None,

@@ -39,7 +39,7 @@ from maskwright.errors import PatternError
 from tests.attention.strategies import attentions
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(attentions())
 def test_every_source_is_read_back(attention):
     pattern, *_ = attention

@@ -30,7 +30,7 @@ from maskwright.attention import (
 from maskwright.attention.blocks import as_size
 from tests.attention.strategies import BLOCK_SIZES, attentions
 
-quick = settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 thorough = settings(max_examples=10_000, suppress_health_check=[HealthCheck.too_slow])
 
 
