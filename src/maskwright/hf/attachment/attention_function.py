@@ -82,7 +82,7 @@ def _attention(
         if isinstance(attention_mask, ModelMask):
             key, value = written(seat, attention_mask, key), written(seat, attention_mask, value)
         if seat.role == "decoder":
-            remember(seat, query, key, attention_mask)
+            remember(seat, query.shape[2], key.shape[2], attention_mask)
     if seat is None or seat.pattern is None:
         return _as_before(original, module, query, key, value, attention_mask, options)
     _check_options(seat, module, options)

@@ -210,17 +210,23 @@ def written(seat: Seat, mask: ModelMask, states: Tensor) -> Tensor:
     return states[:, :, :seen]
 
 
-def remember(seat: Seat, query: Tensor, key: Tensor, mask: Any) -> None:
-    """Keep who asks for the cross-attention of the same layer."""
+def remember(seat: Seat, queries: int, keys: int, mask: Any) -> None:
+    """Keep who asks for the cross-attention of the same layer.
+
+    Args:
+        seat: of the decoder's self-attention.
+        queries, keys: how many it has in this call.
+        mask: its mask.
+    """
     if isinstance(mask, ModelMask):
-        length = mask.q_offset + query.shape[2]
+        length = mask.q_offset + queries
         known = mask.posed.get("queries")
         if known is None:
             known = Queries(mask.sequence(length), mask.q_offset, {})
             mask.posed["queries"] = known
     else:
         # a mask of the user's own, or none: slots are counted so that the last query is the last
-        known = Queries(Sequence(key.shape[2]), key.shape[2] - query.shape[2], {})
+        known = Queries(Sequence(keys), keys - queries, {})
     seat.attachment.queries = known
 
 

@@ -99,8 +99,12 @@ def is_attention(module: nn.Module) -> bool:
     return code is not None and _REGISTRY in code.co_names
 
 
-def find_seats(model: nn.Module) -> list[tuple[nn.Module, Seat]]:
+def find_seats(model: nn.Module, *, attached: bool = False) -> list[tuple[nn.Module, Seat]]:
     """Every attention module of a model with its role, in order.
+
+    Args:
+        model: of transformers.
+        attached: whether it may have patterns already.
 
     Raises:
         ModelError: the model cannot be attached to.
@@ -123,6 +127,10 @@ def find_seats(model: nn.Module) -> list[tuple[nn.Module, Seat]]:
         )
     for module, seat in found:
         _check(module, seat)
+        if not attached and (bound := seat_of(module)) is not None:
+            raise ModelError(
+                f"{bound.name} ({bound.kind}) already has patterns attached. detach(model) first."
+            )
     return found
 
 
@@ -171,10 +179,6 @@ def _check(module: nn.Module, seat: Seat) -> None:
         raise ModelError(
             f"The layers of {config.model_type} include {', '.join(sorted(unknown))}: they carry "
             "information between tokens without attention, where no pattern holds."
-        )
-    if (bound := getattr(module, MARK, None)) is not None:
-        raise ModelError(
-            f"{bound.name} ({bound.kind}) already has patterns attached. detach(model) first."
         )
 
 

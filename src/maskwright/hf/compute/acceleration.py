@@ -170,7 +170,7 @@ class Acceleration(AbstractContextManager["Acceleration"]):
 
     def _find_stacks(self, required: bool) -> None:
         try:
-            seats = [module for module, _ in find_seats(self.model)]
+            seats = [module for module, _ in find_seats(self.model, attached=True)]
             parts = _stacks(self.model)
             two = len(parts) == 2
             self.stacks = [

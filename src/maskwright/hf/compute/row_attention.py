@@ -1,9 +1,13 @@
 """The attention and mask functions of an unpadded model: each sample of the row by itself.
 
 Transformers looks both up by ``config._attn_implementation``. While a model is accelerated that is
-``maskwright-row-sdpa`` or ``maskwright-row-eager``. A batch that goes through the model as one row
-gets a `RowMask` where its mask would be, which the layers hand on to the attention function, also
-when they run once more for a checkpointed gradient; any other batch gets what it always got.
+``maskwright-row-`` and what it ran before: "sdpa", "eager", or what stands for them where patterns
+are attached. A batch that goes through the model as one row gets a `RowMask` where its mask would
+be, which the layers hand on to the attention function, also when they run once more for a
+checkpointed gradient; any other batch gets what it always got.
+
+An attention with a pattern of its own gets its padding back, for itself alone: patterns count
+tokens by their places in the sample, and some look at scores or at the whole mask.
 """
 
 from __future__ import annotations
@@ -16,14 +20,20 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from transformers import AttentionInterface
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, AttentionMaskInterface
+from transformers.masking_utils import (
+    ALL_MASK_ATTENTION_FUNCTIONS,
+    AttentionMaskInterface,
+    bidirectional_mask_function,
+)
 
 from maskwright.attention import Axis, Pattern, attend, documents, full, padding
 from maskwright.attention.backends.schedule import NATIVE_ROWS
 from maskwright.attention.rules.relative import Causal, Window
 from maskwright.errors import ModelError
-from maskwright.hf.attachment.attention_function import HARMLESS, ORIGINALS
-from maskwright.hf.attachment.model_mask import read
+from maskwright.hf.attachment.attention_function import HARMLESS, ORIGINALS, name_for
+from maskwright.hf.attachment.model_mask import ModelMask, read
+from maskwright.hf.attachment.pose import remember
+from maskwright.hf.attachment.seats import seat_of
 from maskwright.hf.compute.relative_bias import biased_row
 from maskwright.hf.compute.row import Row
 
@@ -45,7 +55,7 @@ def ask_for_rows(config: Any) -> None:
 
 def register() -> None:
     """Enter the functions into transformers' registries; again does nothing more."""
-    for original in ORIGINALS:
+    for original in (*ORIGINALS, *map(name_for, ORIGINALS)):
         AttentionInterface.register(row_name(original), partial(_attention, original))
         AttentionMaskInterface.register(row_name(original), partial(_mask, original))
 
@@ -84,13 +94,21 @@ class RowMask:
     Attributes:
         q, kv: the rows of the queries and of the keys.
         rule: of the model itself, within a sample: full, causal or a window.
+        asked: every argument of transformers' mask function, for the row.
     """
 
     ndim = 4
 
-    def __init__(self, q: Row, kv: Row, rule: Pattern) -> None:
-        self.q, self.kv = q, kv
+    def __init__(self, q: Row, kv: Row, rule: Pattern, asked: dict[str, Any]) -> None:
+        self.q, self.kv, self.asked = q, kv, asked
         self.rule = _reached(rule, max(q.shape[1], kv.shape[1]) - 1)
+
+    @cached_property
+    def of_padded(self) -> ModelMask:
+        """What the model would have asked for, had its batch kept its padding."""
+        sizes = {"batch_size": self.q.shape[0], "q_offset": 0, "kv_offset": 0}
+        lengths = {"q_length": self.q.shape[1], "kv_length": self.kv.shape[1]}
+        return ModelMask({**self.asked, **sizes, **lengths, "attention_mask": self.kv.mask})
 
     @cached_property
     def pattern(self) -> Pattern:
@@ -137,14 +155,15 @@ def _mask(original: str, **asked: Any) -> Any:
     if marker is None:
         return ALL_MASK_ATTENTION_FUNCTIONS[original](**asked)
     if marker.rule is not None:
-        return RowMask(marker.q, marker.kv, marker.rule)
+        whole = {**asked, "mask_function": bidirectional_mask_function}
+        return RowMask(marker.q, marker.kv, marker.rule, whole)
     structure = read(asked.get("mask_function"))
     if structure is None or structure.documents is not None:
         raise ModelError(
             f"{type(asked.get('config')).__name__}: the model's attention mask is neither full nor "
             "causal nor a window, so its batches cannot be unpadded. Use unpad=False."
         )
-    return RowMask(marker.q, marker.kv, structure.pattern)
+    return RowMask(marker.q, marker.kv, structure.pattern, asked)
 
 
 def _attention(
@@ -165,11 +184,13 @@ def _attention(
                 f"{name} did not get the mask that its model made for an unpadded batch: the model "
                 "makes another one by itself, and samples would see each other. Use unpad=False."
             )
-        inside = inspect.unwrap(type(module).forward).__globals__
-        function = inside["ALL_ATTENTION_FUNCTIONS"].get_interface(
-            original, inside.get("eager_attention_forward")
-        )
-        return function(module, query, key, value, attention_mask, **options)
+        return _before(original, module)(module, query, key, value, attention_mask, **options)
+    seat = seat_of(module)
+    if seat is not None and seat.pattern is not None:
+        return _patterned(original, module, query, key, value, attention_mask, options)
+    if seat is not None and seat.role == "decoder":
+        padded = attention_mask.of_padded
+        remember(seat, padded.q_length, padded.kv_length, padded)
     for option, given in options.items():
         if option not in _KNOWN and given is not None and given is not False:
             raise ModelError(
@@ -198,3 +219,32 @@ def _attention(
             backend=mask.backend,
         )
     return found.transpose(1, 2).to(dtype).contiguous(), None
+
+
+def _before(original: str, module: Any) -> Any:
+    """The attention function that the module had before."""
+    inside = inspect.unwrap(type(module).forward).__globals__
+    return inside["ALL_ATTENTION_FUNCTIONS"].get_interface(
+        original, inside.get("eager_attention_forward")
+    )
+
+
+def _patterned(
+    original: str,
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: RowMask,
+    options: dict[str, Any],
+) -> tuple[Tensor, Tensor | None]:
+    """One attention with a pattern of its own, on its padded samples, and the row of what it gives.
+
+    A bias is of the longest sample already (see `relative_bias`).
+    """
+    states = [
+        row.scatter(one.transpose(1, 2)).transpose(1, 2)
+        for row, one in ((mask.q, query), (mask.kv, key), (mask.kv, value))
+    ]
+    found, _ = _before(original, module)(module, *states, mask.of_padded, **options)
+    return mask.q.gather(found), None

@@ -94,7 +94,10 @@ class MiddleLayers:
         if isinstance(value, RowMask):
             if id(value) not in self._masks:
                 # with the mask itself, so that its id stays taken
-                self._masks[id(value)] = value, RowMask(self._narrowed, self._narrowed, value.rule)
+                self._masks[id(value)] = (
+                    value,
+                    RowMask(self._narrowed, self._narrowed, value.rule, value.asked),
+                )
             return self._masks[id(value)][1]
         if isinstance(value, tuple):
             return tuple(map(self._of_kept, value))

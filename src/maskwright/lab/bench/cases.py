@@ -57,7 +57,7 @@ def table_of_cases(slots: int, *, rate: float = RATE) -> Mapping[str, Callable[[
             "BERT 4 × 256, S=128", shapes.bert, language(), 128, slots, rate
         ),
         "modernbert": lambda: masked(
-            "ModernBERT 6 × 256, S=2048", shapes.modernbert, language(), 2048, 2 * slots, rate
+            "ModernBERT 6 × 256, S=2048", shapes.modernbert, language(), 2048, slots, rate
         ),
         "gpt2": lambda: prompted(
             "GPT-2 4 × 256, prompts masked, S=512", shapes.gpt2, language(), 512, slots

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -92,7 +93,8 @@ def measure(
         case: what is compared.
         dtype: of autocast in ours and, beside fp32, in what it is compared with; None: fp32.
         unpad: as for `accelerate_model`.
-        repeats, max_seconds: as for `time_interleaved`.
+        repeats: as for `time_interleaved`.
+        max_seconds: none of its rounds begins so many seconds after the call.
         told: hears what is going on.
 
     Raises:
@@ -104,6 +106,7 @@ def measure(
             f"{case.name}: none of the {tokens_of(case.ragged):,} tokens is predicted, so there is "
             "no loss. Raise --rate, or use a tokenizer that knows English words."
         )
+    begin = time.perf_counter()
     set_seed(0)
     plain = case.make().train()
     ours = copy.deepcopy(plain)
@@ -132,7 +135,7 @@ def measure(
         {**steps, **others},
         repeats=repeats,
         min_seconds=0.05,
-        max_seconds=max_seconds,
+        max_seconds=max_seconds - (time.perf_counter() - begin),
     )
     sides = ("input_ids", "labels") if _two_sided(case.ragged) else ("input_ids",)
     return Measured(

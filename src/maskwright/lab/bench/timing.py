@@ -32,8 +32,8 @@ def time_interleaved(
     scheduling is the larger noise on few cores, and because a data loader's worker has one too. The
     first call of each function, which may compile, is not counted.
 
-    With ``max_seconds`` there are fewer rounds where the first ones took longer: none begins after
-    that, and there is at least one.
+    With ``max_seconds`` there are fewer rounds where calls take long: none begins so many seconds
+    after the first call. If that leaves none, the calls count that said how many fill a round.
     """
     if not functions:
         raise ValueError("functions is empty: there is nothing to time")
@@ -44,11 +44,13 @@ def time_interleaved(
 
     rounds: dict[str, list[float]] = {name: [] for name in functions}
     with _one_thread(), _no_garbage_collection():
-        calls = {name: _calls_for(function, min_seconds) for name, function in functions.items()}
-        names = list(functions)
         begin = time.perf_counter()
+        calls, first = {}, {}
+        for name, function in functions.items():
+            calls[name], first[name] = _calls_for(function, min_seconds)
+        names = list(functions)
         for turn in range(repeats):
-            if turn and time.perf_counter() - begin > max_seconds:
+            if time.perf_counter() - begin > max_seconds:
                 break
             start = turn // 2 % len(names)
             order = names[start:] + names[:start]
@@ -58,6 +60,8 @@ def time_interleaved(
                 for _ in range(count):
                     function()
                 rounds[name].append((time.perf_counter() - before) / count)
+    if not any(rounds.values()):
+        rounds = {name: [seconds] for name, seconds in first.items()}
     found = {name: statistics.median(seconds) for name, seconds in rounds.items()}
     if against is None:
         return found
@@ -68,8 +72,8 @@ def time_interleaved(
     }
 
 
-def _calls_for(function: Callable[[], object], min_seconds: float) -> int:
-    """How many calls fill ``min_seconds``."""
+def _calls_for(function: Callable[[], object], min_seconds: float) -> tuple[int, float]:
+    """How many calls fill ``min_seconds``, and the seconds of one of them."""
     function()  # compiles, and fills caches
     count = 1
     while True:
@@ -78,7 +82,7 @@ def _calls_for(function: Callable[[], object], min_seconds: float) -> int:
             function()
         elapsed = time.perf_counter() - before
         if elapsed >= min_seconds:
-            return count
+            return count, elapsed / count
         # Aim a little past the target, but never leap on a reading too short to trust.
         count = max(count + 1, min(10 * count, math.ceil(1.2 * count * min_seconds / elapsed)))
 

@@ -56,6 +56,11 @@ class TranslationModel(Section):
     bidirectional: bool = Field(default=True, description="the encoder of an lstm; not for wait-k")
 
     @property
+    def new_decoder(self) -> bool:
+        """Whether the encoder is pretrained and the decoder is not."""
+        return self.pretrained is None and self.kind == "minilm"
+
+    @property
     def name(self) -> str:
         if self.pretrained is not None:
             return self.pretrained
@@ -68,6 +73,9 @@ class TranslationTraining(Section):
 
     tokens_per_batch: int = Field(default=4096, ge=16, description="source and target together")
     learning_rate: float = Field(default=1e-3, gt=0)
+    encoder_rate: float = Field(
+        default=0.2, gt=0, description="times the learning rate, of the encoder of minilm"
+    )
     lr_scheduler: Literal["inverse-sqrt", "cosine", "linear", "constant"] = "inverse-sqrt"
     warmup_steps: int = Field(default=200, ge=0)
     label_smoothing: float = Field(default=0.1, ge=0, lt=1)

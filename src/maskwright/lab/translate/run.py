@@ -160,6 +160,9 @@ def _train(
     evaluation = job.spec["evaluation"]
     budget = Budget(settings, job.spec["threads"])
     masked.follow(budget)
+    if TranslationModel.model_validate(job.spec["model"]).new_decoder:
+        encoder = masked.model.get_encoder()
+        encoder.own_learning_rate = settings.encoder_rate * settings.learning_rate
     held_out = batches_of(masked.evaluation_collator, prepared.validation, evaluation["batch_size"])
     recorder = TranslationRecorder(
         job.spec,
