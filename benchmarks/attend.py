@@ -1,22 +1,30 @@
-"""`attend` costs next to nothing over PyTorch's own call, and skips padding that changes."""
+"""`attend` costs next to nothing over PyTorch's own call, and skips padding that changes, in padded
+batches and in rows of many short documents."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from benchmarks.harness import Row, ratio_row, time_interleaved
-from maskwright.attention import Axis, Pattern, attend, causal, full, padding
+from maskwright.attention import Axis, Pattern, attend, causal, documents, full, padding
 
 HEADS, SIZE = 8, 64
+LAYERS = 3  # that share the axis of a batch
 
 
 def run(quick: bool) -> list[Row]:
     """Forward and backward, one sample, fp32."""
-    return [_overhead(full, quick), _overhead(causal, quick), _batches_that_change(quick)]
+    return [
+        _overhead(full, quick),
+        _overhead(causal, quick),
+        _batches_that_change(quick),
+        *_short_documents(quick),
+    ]
 
 
 def _overhead(pattern: Pattern, quick: bool) -> Row:
@@ -60,6 +68,58 @@ def _batches_that_change(quick: bool) -> Row:
     note = "a new axis every step; against the mask of the keys"
     case = f"padding, B={batch}, S={length}, {valid.float().mean():.0%} tokens"
     return ratio_row(case, seconds["ours"], seconds["peer"], at_least=1.0, note=note)
+
+
+def _short_documents(quick: bool) -> list[Row]:
+    """Sentences of a translation batch as one row, through some layers: a new axis every step."""
+    count = 20 if quick else 120
+    lengths = np.random.default_rng(0).integers(3, 21, count).tolist()
+    segments = torch.arange(count).repeat_interleave(torch.tensor(lengths))
+    tensors = _tensors(len(segments))
+    valid = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    places = valid.flatten().nonzero().squeeze(1)
+
+    def attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        axis = Axis(len(segments), segments=segments.clone())
+        for _ in range(LAYERS):
+            query = attend(query, key, value, documents, q=axis, backend="document")
+        return query
+
+    def apart(*states: Tensor) -> Tensor:
+        query, *others = states
+        for _ in range(LAYERS):
+            cut = zip(*[one.split(lengths, 2) for one in (query, *others)], strict=True)
+            found = [functional.scaled_dot_product_attention(*one) for one in cut]
+            query = torch.cat(found, 2)
+        return query
+
+    def filled_up(*states: Tensor) -> Tensor:
+        query, *others = states
+        for _ in range(LAYERS):
+            inputs = [
+                one.new_zeros(HEADS, valid.numel(), SIZE)
+                .index_copy(1, places, one[0])
+                .unflatten(1, valid.shape)
+                .transpose(0, 1)
+                for one in (query, *others)
+            ]
+            found = functional.scaled_dot_product_attention(*inputs, valid[:, None, None])
+            query = found.transpose(0, 1).flatten(1, 2).index_select(1, places)[None]
+        return query
+
+    steps = {"ours": attended, "apart": apart, "filled up": filled_up}
+    called = {name: _step(call, *tensors) for name, call in steps.items()}
+    for name in ("apart", "filled up"):
+        _check(called["ours"], called[name])
+    seconds = time_interleaved(called, repeats=2 if quick else 15)
+    case = f"{count} documents of 3 to 20 tokens in a row, {LAYERS} layers, against"
+    return [
+        ratio_row(f"{case} {what}", seconds["ours"], seconds[name], at_least=1.0, note=note)
+        for name, what, note in (
+            ("apart", "a call for each", "a new axis every step"),
+            ("filled up", "one padded batch", "which is cut out of the row and put back"),
+        )
+    ]
 
 
 def _tensors(length: int, batch: int = 1) -> list[Tensor]:

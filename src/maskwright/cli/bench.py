@@ -67,7 +67,8 @@ def bench(
         progress.print(f"{passed:5.0f} s  {line}", style="dim", highlight=False)
 
     found = run(cases_of(model, length=length, rate=rate, quick=quick_), quick=quick_, told=told)
-    path = save(found, out, shlex.join(["maskwright", *sys.argv[1:]]), quick_)
+    took = time.perf_counter() - begin
+    path = save(found, out, shlex.join(["maskwright", *sys.argv[1:]]), quick_, took)
     console = open_console()
     for line in table_of(found):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -94,14 +94,16 @@ def test_a_batch_without_a_loss(cases):
 
 def test_the_table_as_text_and_as_a_file(tmp_path):
     refused = replace(KNOWN, case="b", refusal="It attends elsewhere.", seconds={"ours": 0.5})
-    path = room.save([KNOWN, refused], tmp_path / "new", "maskwright bench", quick=True)
+    path = room.save([KNOWN, refused], tmp_path / "new", "maskwright bench", quick=True, took=12.4)
     text = path.read_text("utf-8")
-    assert text == room.text_of([KNOWN, refused])
+    assert text == room.text_of([KNOWN, refused], 12.4)
+    assert text.splitlines()[0].endswith("cores; took 12 s")
     first, second = text.splitlines()[3:5]
     assert first.split() == ["a", "bf16", "0.25", "2,000", "8.0×", "4.0×", "2.5×", "40%", "–"]
     assert second.split() == ["b", "bf16", "0.25", "2,000", "–", "–", "–", "40%", "–"]
     assert "b: padding was not left out. It attends elsewhere." in text
     saved = json.loads((tmp_path / "new" / "bench.json").read_text("utf-8"))
     assert saved["quick"] is True
+    assert saved["took"] == 12.4
     assert saved["cases"][0]["times_faster"] == {PADDED: 8.0, PADDED_SAME: 4.0, PACKED: 2.5}
     assert saved["cases"][0]["share_of_peak"] == pytest.approx(0.4)

@@ -156,15 +156,14 @@ def table_of(found: Sequence[Measured]) -> list[str]:
     ]
 
 
-def text_of(found: Sequence[Measured]) -> str:
-    """The table and its notes, as a file has them."""
+def text_of(found: Sequence[Measured], took: float) -> str:
+    """The table and its notes, as a file has them; ``took`` in seconds."""
     where, table = machine(), table_of(found)
-    return "\n".join(
-        [f"{where['processor']}, {where['cores']} cores", "", *table, "", *notes_of(found), ""]
-    )
+    head = f"{where['processor']}, {where['cores']} cores; took {took:.0f} s"
+    return "\n".join([head, "", *table, "", *notes_of(found), ""])
 
 
-def save(found: Sequence[Measured], folder: Path, command: str, quick: bool) -> Path:
+def save(found: Sequence[Measured], folder: Path, command: str, quick: bool, took: float) -> Path:
     """``bench.json`` and ``bench.txt`` in a folder; gives that of the text.
 
     Raises:
@@ -173,6 +172,7 @@ def save(found: Sequence[Measured], folder: Path, command: str, quick: bool) -> 
     content: dict[str, Any] = {
         "command": command,
         "quick": quick,
+        "took": took,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
         "versions": versions(),
@@ -190,4 +190,4 @@ def save(found: Sequence[Measured], folder: Path, command: str, quick: bool) -> 
     }
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     place_bytes(folder / "bench.json", text.encode())
-    return place_bytes(folder / "bench.txt", text_of(found).encode())
+    return place_bytes(folder / "bench.txt", text_of(found, took).encode())

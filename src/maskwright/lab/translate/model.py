@@ -147,6 +147,8 @@ def _minilm(config: TranslationModel, _: Any, target: Any, max_length: int) -> A
         intermediate_size=config.feedforward,
         hidden_dropout_prob=config.dropout,
         attention_probs_dropout_prob=config.dropout,
+        # as above; BERT's own 0.02 is for wider models, and learns slowly here
+        initializer_range=config.width**-0.5,
         max_position_embeddings=max_length,
         is_decoder=True,
         add_cross_attention=True,
