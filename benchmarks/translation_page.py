@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness import RESULTS
+from maskwright.lab.translate.config import TranslationModel
 from maskwright.report import formatting
 from maskwright.report.tables import difference_rows
 from maskwright.report.translation_tables import cost_rows, score_rows
@@ -38,8 +39,9 @@ NOTES = """\
 * A model with `wait-k` was trained, and writes, with a source that comes word by word. *Lagging* is
   by how many tokens it is behind; the others wait for the whole sentence.
 * Below a BLEU of ten or so hardly any sentence is right, and chrF and held-out loss tell more.
-* Steps of a model with a pattern attached to its cross-attention run on padded batches: that is
-  the difference in seconds between `padding` and `none`.
+* When the comparison was recorded, steps of a model with a pattern attached to its cross-attention
+  ran on padded batches: that is the difference in seconds between `padding` and `none`. By now only
+  that attention gets its padding back.
 * These are small models and small budgets. They say what a mask does there, and not what it would
   do in a training of days. Run yours: `maskwright compare --task translate FILE.yaml`.
 """
@@ -69,11 +71,11 @@ def _trained(run: dict[str, Any], name: str) -> str:
         for way, one in run["written"].items()
     ]
     lines = [
-        f"## One model on {spec['data']['corpus']}",
+        f"## {TranslationModel.model_validate(spec['model']).name} on {spec['data']['corpus']}, "
+        f"trained for {formatting.duration(cost['seconds'])}",
         "",
-        f"{run['parameters'] / 1e6:.2f} M parameters, {spec['threads']} threads, "
-        f"{formatting.duration(cost['seconds'])} of training ({run['steps']:,} steps, "
-        f"{run['history'][-1]['epoch']:.2f} epochs, "
+        f"{run['parameters'] / 1e6:.2f} M parameters, {spec['threads']} threads "
+        f"({run['steps']:,} steps, {run['history'][-1]['epoch']:.2f} epochs, "
         f"{formatting.count(cost['tokens_per_second'])} target tokens a second). "
         f"{spec['data']['test']['sources']:,} test sentences. Every figure is in "
         f"{_link(name)}.",

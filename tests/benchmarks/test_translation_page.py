@@ -18,7 +18,11 @@ def test_the_page_is_what_the_results_say():
 def test_a_trained_model_is_on_the_page_with_its_own_figures(tmp_path):
     way = {"bleu": 31.25, "bleu_single": 24.0, "chrf": 50.0, "tokens_per_second": 1234.0}
     run = {
-        "spec": {"threads": 2, "data": {"corpus": "tatoeba", "test": {"sources": 1000}}},
+        "spec": {
+            "threads": 2,
+            "model": {"layers": 2, "width": 64},
+            "data": {"corpus": "tatoeba", "test": {"sources": 1000}},
+        },
         "final": {"loss": 2.0, "perplexity": 7.39, "exposure": 0.123},
         "cost": {"seconds": 1380.0, "tokens_per_second": 2500.0},
         "parameters": 7_600_000,
@@ -28,6 +32,14 @@ def test_a_trained_model_is_on_the_page_with_its_own_figures(tmp_path):
     }
     (tmp_path / "train-x.json").write_text(json.dumps(run))
     page = translation_page.render(tmp_path)
-    for shown in ("31.2", "24.0", "4,321 steps", "3.21 epochs", "23 min 00 s", "+0.123"):
+    for shown in (
+        "Marian 2+2×64 on tatoeba",
+        "31.2",
+        "24.0",
+        "4,321 steps",
+        "3.21 epochs",
+        "23 min 00 s",
+        "+0.123",
+    ):
         assert shown in page
     assert "31.2" not in translation_page.render(tmp_path / "nothing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from maskwright import Masking
 from maskwright.attention import documents, nothing, per_head, wait_k, window
 from maskwright.hf import (
+    InteractionMask,
     MaskAware,
     MaskingCollator,
     MaskingTrainer,
@@ -83,6 +85,22 @@ def test_of_a_conditional_masked_model(kind):
     same_loss_and_gradients(
         lambda: test_conditional.model(kind), batch, inside="model", cross=window(1)
     )
+
+
+def test_learned_gates_on_pairs():
+    losses = []
+    for aware in (False, True):
+        model = models.model("bart")
+        InteractionMask(model, "cross", per="pair", seed=3).at(1, 10)
+        with accelerate_model(model) if aware else nullcontext():
+            loss = model(**models.batch(model)).loss
+            loss.backward()
+        losses.append((loss.detach(), models.gradients(model)))
+    (wanted, right), (found, mine) = losses
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=0)
+    assert right.keys() == mine.keys()
+    for name, gradient in right.items():
+        torch.testing.assert_close(mine[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
 
 
 def test_columns_of_a_batch_reach_their_tokens():

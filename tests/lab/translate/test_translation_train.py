@@ -7,12 +7,15 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, BertConfig, BertModel
 
 from maskwright.errors import ConfigError, ModelError
+from maskwright.lab.translate import model as models
+from maskwright.lab.translate import preparation
 from maskwright.lab.translate import run as runs
 from maskwright.lab.translate.generate import open_generator
 from maskwright.lab.translate.train import TrainingWatcher, train_translation
+from tests.core import tokenizers
 from tests.lab.translate import toy
 
 
@@ -67,6 +70,36 @@ def test_a_finished_training_is_not_repeated(trained, source, monkeypatch):
     watcher.note = told.append
     assert train_translation(experiment, out, watcher=watcher) == result
     assert "trained already" in told[-1]
+
+
+class Trained(TrainingWatcher):
+    """Keeps what trained."""
+
+    def watching(self, budget, trainer) -> None:
+        self.trainer = trainer
+
+
+def test_a_pretrained_encoder_learns_at_a_rate_of_its_own(source, tmp_path, monkeypatch):
+    folder, tokenizer, watcher = str(tmp_path / "minilm"), tokenizers.words(), Trained()
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = BertConfig(vocab_size=len(tokenizer), intermediate_size=16, **sizes)
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for room in (models, preparation):
+        monkeypatch.setattr(room, "MINILM", folder)
+    experiment = toy.experiment(
+        source,
+        model={"kind": "minilm", "layers": 1, "width": 32, "heads": 2, "feedforward": 32},
+        training={"steps": 2, "learning_rate": 0.01, "encoder_rate": 0.3, "bf16": False},
+    )
+    train_translation(experiment, tmp_path / "out", watcher=watcher)
+    groups, encoder = watcher.trainer.optimizer.param_groups, watcher.trainer.model.get_encoder()
+    own = {id(one) for one in encoder.parameters() if one.requires_grad}
+    for group in groups:
+        rate = 0.003 if own & {id(one) for one in group["params"]} else 0.01
+        assert group["initial_lr"] == pytest.approx(rate)
+    (few,) = [one["params"] for one in groups if one["initial_lr"] < 0.01]
+    assert {id(one) for one in few} == own
 
 
 class Stop(Exception):

@@ -64,8 +64,11 @@ class TranslationModel(Section):
     def name(self) -> str:
         if self.pretrained is not None:
             return self.pretrained
-        kinds = {"marian": "Marian", "lstm": "LSTM", "minilm": "MiniLM and decoder"}
-        return f"{kinds[self.kind]} {self.layers}+{self.layers}×{self.width}"
+        size = f"{self.layers}×{self.width}"
+        if self.new_decoder:
+            return f"MiniLM and a decoder of {size}"
+        kinds = {"marian": "Marian", "lstm": "LSTM"}
+        return f"{kinds[self.kind]} {self.layers}+{size}"
 
 
 class TranslationTraining(Section):
