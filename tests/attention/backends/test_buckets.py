@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 import torch
@@ -25,18 +27,25 @@ def row(lengths):
     ]
 
 
-def grouped(found, *, inside=WHOLE, lengths=None, call=10_000, short=48):
+def grouped(found, *, inside=WHOLE, lengths=None, heads=1, call=10_000, short=48):
     found = [Rectangle(*list(vars(one).values())[:5], inside) for one in found]
     total = sum(one.shape[0] for one in found), sum(one.shape[1] for one in found)
-    groups = buckets.group(found, lengths or total, 1, call, short)
+    groups = buckets.group(found, lengths or total, heads, call, short)
     return groups and sorted(sorted(one.shape[1] for one in group) for group in groups)
 
 
 def test_short_documents_share_calls():
     lengths = [3, 9, 5, 4, 7, 6, 200, 8]
     assert grouped(row(lengths)) == [[3, 4, 5, 6, 7, 8, 9], [200]]
-    assert grouped(row(lengths), call=0) == [[one] for one in sorted(lengths)]
+    assert grouped(row(lengths), call=0) is None  # calls for nothing
+    assert grouped(row(lengths), heads=32) is None  # much to move
     assert grouped(row([300, 600, 900])) is None  # work enough for a call each
+
+
+def test_documents_of_one_length_share_a_call_where_it_costs_more_than_the_copies():
+    assert buckets.joins((8, 8), 3, copies=16, call=20_000)
+    assert not buckets.joins((8, 8), 3, copies=32, call=20_000)
+    assert not buckets.joins((8, 8), 1, copies=1, call=20_000)
 
 
 def test_what_cannot_be_filled_up():
@@ -88,16 +97,24 @@ def rows(draw):
     return rule, q, (q if rule != documents or draw(st.booleans()) else kv)
 
 
-@given(rows(), st.integers(0, 2**16))
-def test_equal_to_the_mask_itself(row_, seed):
+@given(rows(), st.integers(0, 2**16), st.sampled_from([10_000, 2_000, 0]))
+def test_equal_to_the_mask_itself(row_, seed, call):
+    """At the price of calls that there is, and at those that let documents have calls alone."""
+    with patch.dict(document.CALL, cpu=call):
+        require_equal(row_, seed, call)
+
+
+def require_equal(row_, seed, call):
     rule, q_lengths, kv_lengths = row_
     q, kv = Axis.packed(q_lengths), Axis.packed(kv_lengths)
     problem = Problem(rule, q, kv, heads=HEADS, kv_heads=1)
     found = find(problem)
-    groups = buckets.group(found, (q.length, kv.length), HEADS, 10_000, 48)
+    groups = buckets.group(found, (q.length, kv.length), HEADS, call, 48)
     made = document.prepare(problem)
     # one bucket for all, or several, or each length by itself, as they are
     assert (made.shared is None) == (groups is None or made.equal > 0)
+    if made.shared is None and not made.equal and call == 0:
+        assert len(made.calls) == len(found)
     generator = torch.Generator().manual_seed(seed)
     query = torch.randn(1, HEADS, q.length, SIZE, generator=generator)
     key, value = (torch.randn(1, 1, kv.length, SIZE, generator=generator) for _ in range(2))

@@ -13,7 +13,7 @@ import transformers as hf
 
 from maskwright.attention import causal, documents, full, marked, per_head, same, window
 from maskwright.errors import AxisError, ModelError, PatternError
-from maskwright.hf import attach, detach
+from maskwright.hf import TopScores, attach, detach
 from tests.hf.attachment.models import KINDS, SEATS, inputs, make
 
 
@@ -371,6 +371,12 @@ def test_shown() -> None:
     assert shown == (
         "Attachment(T5ForConditionalGeneration, encoder 1: window(2), cross 0: full, "
         'cross 1: full, combine="replace")'
+    )
+    with attach(model, cross={1: window(2)}, scores={"cross": TopScores(3)}) as attachment:
+        shown = repr(attachment)
+    assert shown == (
+        "Attachment(T5ForConditionalGeneration, cross 0: full by TopScores(k=3), "
+        "cross 1: window(2) by TopScores(k=3))"
     )
 
 

@@ -8,6 +8,7 @@ is a gather too.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,9 +21,9 @@ from torch.autograd.function import once_differentiable
 from maskwright.attention.backends import sdpa
 from maskwright.attention.backends.rectangles import FLAG, WHOLE, Rectangle
 
-# In scores, as `document.CALL`, and measured as that: to cut a piece for a call of its own and to
-# put it back; and to move one token of one head.
-PIECE, MOVE = 500, 4
+# To move one token of one head, there and back, takes as long as this many scores; measured as
+# `document.CALL`.
+MOVE = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +99,8 @@ def group(
         lengths: of the row, in queries and in keys.
         copies: heads.
         call, short: prices, as `document.cost` has them.
+
+    See `joins` for what documents cost that share none.
     """
     inside = {one.inside for one in found}
     if len(inside) != 1 or not inside <= {WHOLE, FLAG}:
@@ -112,9 +115,12 @@ def group(
     # buckets are stretches of this order that do not cut through documents with equally many keys
     starts = np.flatnonzero(np.diff(keys, prepend=-1))
     ends = np.append(starts[1:], len(order))
-    apart = {tuple(shape) for shape in shapes.tolist()}
-    alone = sum(copies * q * k + copies * short * q for q, k in shapes.tolist())
-    alone += call * len(apart) + PIECE * len(found)
+    alone = sum(copies * q * (k + short) for q, k in shapes.tolist())
+    for shape, count in Counter((q, k) for q, k in shapes.tolist()).items():
+        if joins(shape, count, copies, call):
+            alone += call + copies * count * MOVE * sum(shape)
+        else:
+            alone += count * call
     best, first = [0.0], []
     for end, most in zip(ends.tolist(), keys[ends - 1].tolist(), strict=True):
         options = []
@@ -133,6 +139,16 @@ def group(
         groups.append([found[at] for at in order[start : ends[last - 1]].tolist()])
         last = first[last - 1]
     return groups
+
+
+def joins(shape: tuple[int, int], count: int, copies: int, call: float) -> bool:
+    """Whether documents of one shape cost less in one call, with copies of them, than each as it
+    lies in a call of its own.
+
+    >>> joins((8, 8), 3, copies=16, call=10_000), joins((8, 8), 3, copies=1, call=10_000)
+    (False, True)
+    """
+    return copies * count * MOVE * sum(shape) < (count - 1) * call
 
 
 def prepare(groups: Sequence[Sequence[Rectangle]], device: torch.device) -> Buckets:

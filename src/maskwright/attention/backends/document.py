@@ -1,8 +1,9 @@
 """Packed documents and padded samples, each rectangle of the mask in an attention of its own.
 
-What lies outside of the rectangles is never computed. Rectangles of one shape share a call;
-documents of equal length, side by side, are one batch without any copy of the inputs. Short
-documents of many lengths share a few calls (see `buckets`).
+What lies outside of the rectangles is never computed. Rectangles of one shape share a call where
+more calls would cost more than the copies for it; documents of equal length, side by side, are one
+batch without any copy of the inputs. Short documents of many lengths share a few calls (see
+`buckets`).
 """
 
 from __future__ import annotations
@@ -93,10 +94,10 @@ def prepare(problem: Problem) -> Prepared:
         for one, q_piece, kv_piece in zip(rectangles, q_pieces, kv_pieces, strict=True):
             pieces[one] = (one.sample, q_piece, kv_piece)
     groups: dict[tuple, list[Rectangle]] = {}
+    alone = _alone(problem, found)
     for one in found:
-        groups.setdefault((one.shape, one.inside, one if one.inside == MASKED else 0), []).append(
-            one
-        )
+        name = (*one.shape, one.inside)
+        groups.setdefault((name, one if name in alone else 0), []).append(one)
     calls = [
         (tuple(pieces[one] for one in group), _how(problem, group[0])) for group in groups.values()
     ]
@@ -172,6 +173,17 @@ def _shared(problem: Problem, found: list[Rectangle]) -> list[list[Rectangle]] |
         return None
     lengths = problem.q.length, problem.kv.length
     return buckets.group(found, lengths, problem.heads, CALL["cpu"], SHORT)
+
+
+def _alone(problem: Problem, found: list[Rectangle]) -> set[tuple[int, int, str]]:
+    """The shapes whose rectangles have a call each."""
+    call = CALL.get(problem.device.type, CALL["cuda"])
+    copies = problem.batch // problem.extent[0] * problem.heads
+    return {
+        (queries, keys, inside)
+        for (queries, keys, inside), count in _shapes(found).items()
+        if inside == MASKED or not buckets.joins((queries, keys), count, copies, call)
+    }
 
 
 def _shapes(found: list[Rectangle]) -> dict[tuple[int, int, str], int]:

@@ -241,6 +241,7 @@ class Attachment(AbstractContextManager["Attachment"]):
     def __repr__(self) -> str:
         shown = [
             f", {seat.role} {seat.layer}: {seat.pattern}"
+            + ("" if seat.gate is None else f" by {seat.gate}")
             for _, seat in self._seats
             if seat.pattern is not None
         ]

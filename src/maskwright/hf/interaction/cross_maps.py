@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from maskwright.attention import full
 from maskwright.corruption.emit import IGNORE
-from maskwright.errors import BatchError, ConfigError
+from maskwright.errors import BatchError, ConfigError, ModelError
 from maskwright.hf.attachment.attach import attach, attached_to
 from maskwright.hf.attachment.score_gates import ScoreGate
 from maskwright.hf.attachment.seats import Seat
@@ -149,7 +149,7 @@ def cross_attention_maps(model: Any, batch: Mapping[str, Any]) -> CrossMaps:
 def _cross(seats: list[tuple[nn.Module, Seat]], model: Any) -> list[tuple[nn.Module, Seat]]:
     found = [(module, seat) for module, seat in seats if seat.role == "cross"]
     if not found:
-        raise BatchError(f"{type(model).__name__} has no cross-attention to look at.")
+        raise ModelError(f"{type(model).__name__} has no cross-attention to look at.")
     return found
 
 
