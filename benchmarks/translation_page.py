@@ -74,7 +74,8 @@ def _trained(run: dict[str, Any], name: str) -> str:
         f"## {TranslationModel.model_validate(spec['model']).name} on {spec['data']['corpus']}, "
         f"trained for {formatting.duration(cost['seconds'])}",
         "",
-        f"{run['parameters'] / 1e6:.2f} M parameters, {spec['threads']} threads "
+        f"{run['parameters'] / 1e6:.2f} M parameters, "
+        f"{spec['threads']} {'thread' if spec['threads'] == 1 else 'threads'} "
         f"({run['steps']:,} steps, {run['history'][-1]['epoch']:.2f} epochs, "
         f"{formatting.count(cost['tokens_per_second'])} target tokens a second). "
         f"{spec['data']['test']['sources']:,} test sentences. Every figure is in "
