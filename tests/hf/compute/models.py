@@ -54,3 +54,12 @@ def batch(model: Any, side: str = "right", lengths: tuple[int, ...] = LENGTHS) -
 
 def gradients(model: Any) -> dict[str, torch.Tensor]:
     return {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+def require_the_same(found: Any, model: Any, wanted: Any, plain: Any) -> None:
+    """The losses and the gradients of two models."""
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=0)
+    right, mine = gradients(plain), gradients(model)
+    assert right.keys() == mine.keys()
+    for name, gradient in right.items():
+        torch.testing.assert_close(mine[name], gradient, rtol=1e-5, atol=1e-6, msg=name)

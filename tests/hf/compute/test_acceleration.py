@@ -32,11 +32,7 @@ def same_loss_and_gradients(model: Any, batch: dict[str, Any], *parts: Any) -> N
     with accelerate_model(model, *parts):
         found = model(**batch).loss
         found.backward()
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=0)
-    right, mine = models.gradients(plain), models.gradients(model)
-    assert right.keys() == mine.keys()
-    for name, gradient in right.items():
-        torch.testing.assert_close(mine[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+    models.require_the_same(found, model, wanted, plain)
 
 
 @SIDES

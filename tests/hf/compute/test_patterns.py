@@ -42,11 +42,7 @@ def same_loss_and_gradients(
     with accelerate_model(model, unpad=True):
         found = model(**batch).loss
         found.backward()
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=0)
-    right, mine = models.gradients(plain), models.gradients(model)
-    assert right.keys() == mine.keys()
-    for name, gradient in right.items():
-        torch.testing.assert_close(mine[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+    models.require_the_same(found, model, wanted, plain)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -88,19 +84,15 @@ def test_of_a_conditional_masked_model(kind):
 
 
 def test_learned_gates_on_pairs():
-    losses = []
-    for aware in (False, True):
+    made = []
+    for aware in (True, False):
         model = models.model("bart")
         InteractionMask(model, "cross", per="pair", seed=3).at(1, 10)
         with accelerate_model(model) if aware else nullcontext():
             loss = model(**models.batch(model)).loss
             loss.backward()
-        losses.append((loss.detach(), models.gradients(model)))
-    (wanted, right), (found, mine) = losses
-    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=0)
-    assert right.keys() == mine.keys()
-    for name, gradient in right.items():
-        torch.testing.assert_close(mine[name], gradient, rtol=1e-5, atol=1e-6, msg=name)
+        made += [loss, model]
+    models.require_the_same(*made)
 
 
 def test_columns_of_a_batch_reach_their_tokens():
