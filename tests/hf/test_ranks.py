@@ -1,16 +1,12 @@
 """Laws 2 and 8 over ranks: several processes see together what one sees, and take the same steps.
 
-Each step has 12 samples, however many ranks share them. Ranks are processes of their own, over
+Each step has 12 samples, however many ranks share them. Ranks are forks of this process, over
 torch.distributed with gloo; one rank is this process.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +15,10 @@ from typing import Any
 import pytest
 
 from tests.hf import rank
+from tests.hf.forked import on_ranks
 
 ROOT = Path(__file__).parents[2]
-slow = pytest.mark.slow  # each process imports transformers anew
+slow = pytest.mark.slow  # two ranks show it, these take time
 
 
 @dataclass(frozen=True)
@@ -45,41 +42,15 @@ class Run:
         ]
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
 def run(folder: Path, world: int, *checkpoint: str, policy: str = "decay") -> Run:
     """Trains with ``world`` ranks, from the beginning or from a checkpoint."""
     saved = str(folder / "run" / f"checkpoint-{rank.SAVED}")
     if world == 1:
         seen = rank.train(folder / "run", rank.STEP, policy, *checkpoint)
-        return Run([json.loads(json.dumps(seen))], saved)  # tuples become lists, as in the files
-    folder.mkdir(exist_ok=True)
-    port, started = str(free_port()), []
-    files = [folder / f"{number}.json" for number in range(world)]
-    for number, file in enumerate(files):
-        environment = os.environ | {
-            "RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(world),
-            "LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
-        }  # fmt: skip
-        arguments = [file, rank.STEP // world, folder / "run", policy, *checkpoint]
-        started.append(
-            subprocess.Popen(
-                [sys.executable, "-m", "tests.hf.rank", *map(str, arguments)],
-                cwd=ROOT, env=environment,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            )
-        )  # fmt: skip
-    try:
-        outputs = [process.communicate(timeout=200)[0] for process in started]
-    finally:
-        for process in started:
-            process.kill()
-    assert [process.returncode for process in started] == [0] * world, "\n".join(outputs)
-    return Run([json.loads(file.read_text(encoding="utf-8")) for file in files], saved)
+        return Run([json.loads(json.dumps(seen))], saved)  # tuples become lists
+    batch = rank.STEP // world
+    found = on_ranks(world, lambda _: rank.train(folder / "run", batch, policy, *checkpoint))
+    return Run(json.loads(json.dumps(found)), saved)
 
 
 @pytest.fixture(scope="module")
@@ -95,9 +66,7 @@ def whole(tmp_path_factory) -> Callable[[int], Run]:
     return of
 
 
-worlds = pytest.mark.parametrize(
-    "world", [2, pytest.param(3, marks=slow), pytest.param(4, marks=slow)]
-)
+worlds = pytest.mark.parametrize("world", [2, pytest.param(3, marks=slow), 4])
 
 
 @worlds

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.hf.forked import free_port
 from tests.hf.guided import guided_rank
 from tests.hf.guided.guided_rank import SAVED, STEP, STEPS
-from tests.hf.test_ranks import ROOT, free_port
+from tests.hf.test_ranks import ROOT
 
 # processes that start anew, each with torch and transformers to import
 pytestmark = pytest.mark.slow

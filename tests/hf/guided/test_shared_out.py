@@ -22,7 +22,7 @@ from maskwright.guidance.learned import FrozenPolicy, LearnedPolicy, PolicySetti
 from maskwright.hf import Guidance, LearnedMasking, MaskingCollator
 from tests.core import tokenizers
 from tests.hf import tiny
-from tests.hf.guided.forked import on_ranks
+from tests.hf.forked import on_ranks
 from tests.hf.seen import RecordingTrainer
 
 STEP = 12  # samples of a step over all ranks and micro-batches

@@ -21,7 +21,7 @@ from maskwright.hf import (
 from maskwright.schedule import Linear
 from tests.core import tokenizers
 from tests.hf import tiny
-from tests.hf.guided.forked import on_ranks
+from tests.hf.forked import on_ranks
 from tests.hf.pairs import models
 
 STEP = 6  # samples of a step over all ranks

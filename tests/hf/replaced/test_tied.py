@@ -19,8 +19,8 @@ from maskwright.errors import ConfigError, ModelError
 from maskwright.hf import MaskingCollator, MaskingTrainer, TiedReplacedTokenDetection
 from tests.core import tokenizers
 from tests.hf import tiny
+from tests.hf.forked import free_port
 from tests.hf.replaced import tied_rank
-from tests.hf.test_ranks import free_port
 
 ROWS = [row | {"sample_id": 100 + i} for i, row in enumerate(tiny.samples(12))]
 POLICY = Masking(rate=0.3)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import socket
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from tests.hf.test_ranks import free_port
-
 _SECONDS = 120
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
 
 
 def on_ranks(world: int, function: Callable[[int], Any]) -> list[Any]:
