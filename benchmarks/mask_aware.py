@@ -20,7 +20,7 @@ BARS = {
     "bart": {PADDED_SAME: 2.5},
 }
 # Places of a batch: more where a bar is near what the arithmetic allows, so that the optimizer,
-# which costs the same for any batch, weighs less. Of all, some eight minutes on two slow cores.
+# which costs the same for any batch, weighs less. Of all, ten minutes or more on two slow cores.
 SLOTS = {"bert-512": 8_192, "bert-128": 8_192, "modernbert": 8_192, "gpt2": 4_096, "bart": 4_096}
 SINGLE = "bert-512"  # measured in fp32 as well
 QUICK = 512

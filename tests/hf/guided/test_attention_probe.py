@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AlbertConfig, AlbertForMaskedLM
 
-from maskwright.attention import window
+from maskwright.attention import global_tokens, wait_k, window
 from maskwright.errors import ConfigError, ModelError
-from maskwright.hf import attach
+from maskwright.hf import accelerate_model, attach
 from maskwright.hf.guided.attention_probe import AttentionProbe
 from tests.hf.attachment import models
 
@@ -151,6 +151,28 @@ def test_a_pattern_on_the_model_is_seen():
         found = read(model, inputs, mask, queries=None)
     # each token alone attends to itself, with all it has
     torch.testing.assert_close(found[mask == 1], torch.ones(15))
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("combine", ["restrict", "replace"])
+@pytest.mark.parametrize(
+    "kind, role, pattern",
+    [("bert", "encoder", window(1) | global_tokens(0)), ("gpt2", "decoder", window(1)),
+     ("bart", "cross", wait_k(1))],
+)  # fmt: skip
+def test_so_is_one_on_a_model_without_padding(kind, role, pattern, combine, side):
+    inputs, mask = padded(kind, side)
+    model = models.make(kind)
+    with attach(model, **{role: pattern}, combine=combine):
+        expected = read(model, inputs, mask, role=role, queries=None)
+        probe = AttentionProbe(model, role=role, queries=None)
+        with accelerate_model(model, unpad=True):
+            probe.open(3, mask, None)
+            model(**inputs)
+            probe.close()
+        found = probe.take()
+        probe.remove()
+    torch.testing.assert_close(found, expected, equal_nan=True, rtol=1e-4, atol=1e-6)
 
 
 def test_one_module_for_all_layers():

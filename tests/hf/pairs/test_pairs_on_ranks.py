@@ -28,7 +28,6 @@ STEP = 6  # samples of a step over all ranks
 ROWS = models.pairs(3 * STEP)
 # gates on pairs know padding of sources only, so targets are of one length
 EVEN = [{**row, "labels": row["labels"][-3:], "target_word_starts": [1, 0, 1]} for row in ROWS]
-# dropout would be drawn for each rank by itself
 GATES = {"budget": Linear(0.8, 0.3), "learning_rate": 0.2, "start": 1.0}
 
 

@@ -143,13 +143,17 @@ def _as_before(
     options: dict[str, Any],
 ) -> tuple[Tensor, Tensor | None]:
     """What the model would have done without us."""
-    inside = inspect.unwrap(type(module).forward).__globals__
-    function = inside["ALL_ATTENTION_FUNCTIONS"].get_interface(
-        original, inside.get("eager_attention_forward")
-    )
     if isinstance(mask, ModelMask):
         mask = mask.original(original)
-    return function(module, query, key, value, mask, **options)
+    return registered(original, module)(module, query, key, value, mask, **options)
+
+
+def registered(implementation: str, module: Any) -> Any:
+    """The attention function that the registry of a module's model has under a name."""
+    inside = inspect.unwrap(type(module).forward).__globals__
+    return inside["ALL_ATTENTION_FUNCTIONS"].get_interface(
+        implementation, inside.get("eager_attention_forward")
+    )
 
 
 def _check_options(seat: Seat, module: Any, options: dict[str, Any]) -> None:

@@ -12,7 +12,6 @@ tokens by their places in the sample, and some look at scores or at the whole ma
 
 from __future__ import annotations
 
-import inspect
 from contextlib import nullcontext
 from functools import cached_property, partial
 from typing import Any, ClassVar
@@ -30,7 +29,7 @@ from maskwright.attention import Axis, Pattern, attend, documents, full, padding
 from maskwright.attention.backends.schedule import NATIVE_ROWS
 from maskwright.attention.rules.relative import Causal, Window
 from maskwright.errors import ModelError
-from maskwright.hf.attachment.attention_function import HARMLESS, ORIGINALS, name_for
+from maskwright.hf.attachment.attention_function import HARMLESS, ORIGINALS, name_for, registered
 from maskwright.hf.attachment.model_mask import ModelMask, read
 from maskwright.hf.attachment.pose import remember
 from maskwright.hf.attachment.seats import seat_of
@@ -184,7 +183,7 @@ def _attention(
                 f"{name} did not get the mask that its model made for an unpadded batch: the model "
                 "makes another one by itself, and samples would see each other. Use unpad=False."
             )
-        return _before(original, module)(module, query, key, value, attention_mask, **options)
+        return registered(original, module)(module, query, key, value, attention_mask, **options)
     seat = seat_of(module)
     if seat is not None and seat.pattern is not None:
         return _patterned(original, module, query, key, value, attention_mask, options)
@@ -221,14 +220,6 @@ def _attention(
     return found.transpose(1, 2).to(dtype).contiguous(), None
 
 
-def _before(original: str, module: Any) -> Any:
-    """The attention function that the module had before."""
-    inside = inspect.unwrap(type(module).forward).__globals__
-    return inside["ALL_ATTENTION_FUNCTIONS"].get_interface(
-        original, inside.get("eager_attention_forward")
-    )
-
-
 def _patterned(
     original: str,
     module: Any,
@@ -246,5 +237,5 @@ def _patterned(
         row.scatter(one.transpose(1, 2)).transpose(1, 2)
         for row, one in ((mask.q, query), (mask.kv, key), (mask.kv, value))
     ]
-    found, _ = _before(original, module)(module, *states, mask.of_padded, **options)
+    found, _ = registered(original, module)(module, *states, mask.of_padded, **options)
     return mask.q.gather(found), None

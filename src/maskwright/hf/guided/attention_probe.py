@@ -10,7 +10,6 @@ model's mask and its output are what they were.
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from transformers import AttentionInterface
 
 from maskwright.errors import ConfigError, ModelError
 from maskwright.guidance import attention_received
+from maskwright.hf.attachment.attention_function import registered
 from maskwright.hf.attachment.model_mask import ModelMask
 from maskwright.hf.attachment.pose import pose
 from maskwright.hf.attachment.seats import Role, is_attention, role_of, seat_of
@@ -132,7 +132,11 @@ class AttentionProbe:
         batch = self._batch
         assert batch is not None
         if isinstance(mask, RowMask):  # an accelerated model, whose batch came without padding
-            query, key, mask = mask.padded(query, key)
+            row = mask
+            query, key, mask = row.padded(query, key)
+            seat = seat_of(module)
+            if seat is not None and seat.pattern is not None:
+                mask = row.of_padded  # a pattern asks more of a mask than who sees whom
         keys = batch.target_mask if self._of_target else batch.mask
         valid = batch.target_mask if self._of_target or self.role == "cross" else batch.mask
         if valid is not None and valid.shape[1] != query.shape[2]:
@@ -218,10 +222,7 @@ def _attention(
     tap: _Tap = getattr(module, _MARK)
     tap.leave(module, None, None)
     tap.probe._see(module, query, key, attention_mask, options)
-    inside = inspect.unwrap(type(module).forward).__globals__
-    function = inside["ALL_ATTENTION_FUNCTIONS"].get_interface(
-        module.config._attn_implementation, inside.get("eager_attention_forward")
-    )
+    function = registered(module.config._attn_implementation, module)
     return function(module, query, key, value, attention_mask, **options)
 
 
